@@ -1,0 +1,40 @@
+"""The two nouns that every part of zsad exchanges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and what is known about it.
+
+    >>> Sample(Path("bottle/test/crack/000.png"), class_name="bottle", label=1).known_anomalous
+    True
+    """
+
+    image: Path  # file to decode
+    mask: Path | None = None  # ground truth, non-zero = anomalous; None for a normal image or where none exists
+    label: int | None = None  # 0 normal, 1 anomalous, None unknown
+    class_name: str = "object"  # word for prompts and row of the result table
+    defect: str = ""  # kind of defect, "good" for a normal image, "" where unknown
+    split: str = "test"  # "train" or "test"
+    dataset: str = ""  # name of the dataset, "" for loose files
+
+    @property
+    def known_anomalous(self) -> bool:
+        """Whether the image is labelled anomalous."""
+        return self.label == 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says about a batch of images."""
+
+    score: Tensor  # [B], higher is more anomalous; the range is the method's
+    map: Tensor  # [B, H, W], higher is more anomalous, at the size of the network input
