@@ -1,0 +1,123 @@
+"""From patch features to pixel maps: similarity, upsampling, smoothing."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zsad.errors import ZsadError
+
+
+def probabilities(features: Tensor, text: Tensor, temperature: float = 0.07) -> Tensor:
+    """Softmax over (normal, anomalous) of cosine / temperature (Eq. 1 of AnomalyCLIP).
+
+    Args:
+        features: [B, ..., D]; need not be normalised.
+        text: [2, D] or [B, 2, D], order (normal, anomalous); need not be normalised.
+        temperature: Divides the cosine. 0.07 is the released value; CLIP's own would be 0.01.
+
+    Returns:
+        [B, ..., 2], summing to 1.
+    """
+    return (cosines(features, text) / temperature).softmax(-1)
+
+
+def cosines(features: Tensor, text: Tensor) -> Tensor:
+    """Cosine of every feature [B, ..., D] with every text [K, D] or [B, K, D]: [B, ..., K] in [-1, 1]."""
+    a, b = F.normalize(features, dim=-1), F.normalize(text, dim=-1)
+    if b.ndim == 2:
+        return a @ b.T
+    return torch.einsum("b...d,bkd->b...k", a, b)
+
+
+def upsample(values: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Patch values to pixels, bilinear.
+
+    Args:
+        values: [B, rows*columns] or [B, rows*columns, K], row by row.
+        grid: Rows and columns of patches.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        [B, H, W] or [B, K, H, W].
+
+    Raises:
+        ZsadError: If the number of values is not that of the grid, usually because CLS is still attached.
+    """
+    if values.shape[1] != grid[0] * grid[1]:
+        raise ZsadError(f"{values.shape[1]} patch values for a grid of {grid[0]} x {grid[1]}; is CLS still attached?")
+    planes = values[..., None] if values.ndim == 2 else values
+    planes = planes.transpose(1, 2).unflatten(-1, grid)
+    planes = F.interpolate(planes, size=size, mode="bilinear", align_corners=False)
+    return planes[:, 0] if values.ndim == 2 else planes
+
+
+def anomaly_map(patches: Tensor, text: Tensor, grid: tuple[int, int], size: tuple[int, int], temperature: float = 0.07) -> Tensor:
+    """Probability that each pixel is anomalous (local map of AnomalyCLIP, Sec. 3.3).
+
+    The softmax is taken at patch resolution, before the upsampling (zqhang/AnomalyCLIP 45ed4dd, model_load.py:222-235).
+
+    Args:
+        patches: [B, rows*columns, D], row by row, no CLS token; need not be normalised.
+        text: [2, D] or [B, 2, D], order (normal, anomalous); need not be normalised.
+        grid: Rows and columns of patches.
+        size: Height and width of the result, in pixels.
+        temperature: See :func:`probabilities`.
+
+    Returns:
+        [B, H, W] in [0, 1]. Bilinear between patches, not blurred: see :func:`smooth`.
+
+    Raises:
+        ZsadError: See :func:`upsample`.
+
+    >>> anomaly_map(torch.ones(1, 6, 4), torch.eye(2, 4), (2, 3), (28, 42)).shape
+    torch.Size([1, 28, 42])
+    """
+    return upsample(probabilities(patches, text, temperature)[..., 1], grid, size)
+
+
+def smooth(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
+    """Gaussian filter with the edges mirrored, equal to `scipy.ndimage.gaussian_filter` with its defaults.
+
+    Args:
+        maps: [B, H, W].
+        sigma: Standard deviation in pixels; 0 leaves the maps as they are.
+        truncate: The filter ends at this many sigmas.
+
+    Returns:
+        [B, H, W].
+
+    >>> smooth(torch.ones(1, 5, 3), sigma=4.0).allclose(torch.ones(1, 5, 3))
+    True
+    """
+    if sigma <= 0:
+        return maps
+    radius = int(truncate * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(maps.dtype)
+    for dim in (1, 2):
+        maps = _filter(maps.transpose(dim, 2), kernel, radius).transpose(dim, 2)
+    return maps
+
+
+def _filter(maps: Tensor, kernel: Tensor, radius: int) -> Tensor:
+    """One-dimensional filter along the last axis of [B, H, W]; the edge pixel is repeated by the mirror."""
+    length = maps.shape[-1]
+    index = torch.arange(-radius, length + radius, device=maps.device) % (2 * length)
+    index = torch.where(index < length, index, 2 * length - 1 - index)
+    rows = maps[..., index].flatten(0, 1)[:, None]
+    return F.conv1d(rows, kernel[None, None])[:, 0].view(maps.shape)
+
+
+def top_mean(maps: Tensor, share: float) -> Tensor:
+    """Mean of the highest `share` of each map, [B, H, W] -> [B]; at least one pixel.
+
+    >>> top_mean(torch.tensor([[[0.0, 1.0], [2.0, 3.0]]]), 0.5)
+    tensor([2.5000])
+    """
+    count = max(1, math.ceil(share * maps[0].numel()))
+    return maps.flatten(1).topk(count).values.mean(1)

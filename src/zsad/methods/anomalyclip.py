@@ -1,0 +1,216 @@
+"""AnomalyCLIP: object-agnostic prompt learning (Zhou et al., ICLR 2024, arXiv:2310.18961).
+
+Reference: zqhang/AnomalyCLIP, commit 45ed4dd35c05797d854294b5e8d585c545920089.
+
+As released, and kept:
+    - CLS is projected without the final norm, patches with it (AnomalyCLIP.py:383-387).
+    - The patch stream only sums V-V attention outputs, from block 6 on; it has no MLP (AnomalyCLIP.py:139-168).
+    - One map, of block 24: the released weights know no other (train.sh, test.sh). The paper's four: layers=(6, 12, 18, 24).
+    - The local loss weighs 4; the paper says lambda = 1.
+    - Deep tokens overwrite positions 1..4 before blocks 2..9, rounded to half precision (AnomalyCLIP.py:237-251).
+    - The softmax is taken before upsampling, and maps of several layers are summed (test.py:102-109).
+Not kept:
+    - The eight unused projections of the prompt learner.
+    - Resized position embeddings do not replace the trained ones: every size starts from those.
+    - Sentences are cut at their end; causal attention makes that exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zsad.backbones.clip import CLIP
+from zsad.backbones.vit import Mix, ViT, layer_numbers, plain
+from zsad.errors import ZsadError
+from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample
+from zsad.methods.base import Features, Method, Recipe
+from zsad.methods.losses import dice, focal
+from zsad.methods.prompts import DeepTokens, encode_with_context
+from zsad.types import Prediction
+
+#: Diagonally prominent attention (Appendix C); "qk" is the ordinary stream, that is, no DPAM
+DPAM: dict[str, Mix] = {
+    "vv": lambda q, k, v: plain(v, v, v),
+    "qq": lambda q, k, v: plain(q, q, v),
+    "kk": lambda q, k, v: plain(k, k, v),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Switches of AnomalyCLIP; numbers of blocks are counted on 24 and scaled to the backbone's depth."""
+
+    attention: tuple[str, ...] = ("vv",)  # of "vv", "qq", "kk", "qk"; several are averaged (Fig. 6, Table 10)
+    start: int = 6  # first block with DPAM
+    layers: tuple[int, ...] = (24,)  # blocks whose patches make a map; the paper's: 6, 12, 18, 24 (Tables 4, 7)
+    context_length: int = 12  # learnable words E (Fig. 8)
+    deep_length: int = 4  # learnable tokens per text block; 0 switches text prompt tuning off (Tables 4, 7)
+    deep_depth: int = 9  # text blocks with tokens M', the first counted but not changed
+    shared_context: bool = False  # one context for both prompts (Table 9)
+    object_agnostic: bool = True  # "object" instead of the class name (Fig. 5, Fig. 9)
+    anomaly_word: str = "damaged"  # Tables 13 and 14
+    losses: tuple[str, ...] = ("global", "focal", "dice")  # Tables 5 and 11
+    local_weight: float = 4.0  # lambda of Eq. 2; the paper's: 1
+    temperature: float = 0.07
+    sigma: float = 4.0  # of the Gaussian over the map, in pixels
+    half_deep_tokens: bool = True  # round deep tokens to half precision
+
+    def __post_init__(self) -> None:
+        for name, values, known in (
+            ("attention", self.attention, (*DPAM, "qk")),
+            ("losses", self.losses, ("global", "focal", "dice")),
+        ):
+            if not values or set(values) - set(known):
+                raise ZsadError(f"anomalyclip: {name} takes one or more of {', '.join(known)}; got {values!r}")
+        if not self.layers or not all(1 <= i <= 24 for i in (*self.layers, self.start)):
+            raise ZsadError(f"anomalyclip: blocks are counted from 1 to 24; got layers={self.layers}, start={self.start}")
+
+
+def dual_path(visual: ViT, x: Tensor, attention: Sequence[str], start: int, taps: Sequence[int]) -> tuple[Tensor, dict[str, list[Tensor]]]:
+    """The ordinary stream and, from block `start` on, one patch stream per kind of attention (Sec. 3.3, Appendix C).
+
+    A patch stream sums the attention outputs of the ordinary stream's q, k, v; it is never normalised or fed forward.
+
+    Args:
+        visual: The tower.
+        x: [B, 1 + n, D] tokens before block 1.
+        attention: Kinds of :data:`DPAM`, or "qk" for the ordinary stream.
+        start: First block with patch streams.
+        taps: Blocks whose patch streams are wanted, ascending.
+
+    Returns:
+        The last block's ordinary stream [B, 1 + n, D], and per kind the tapped streams, each [B, 1 + n, D].
+    """
+    tapped: dict[str, list[Tensor]] = {kind: [] for kind in attention}
+    sides = {kind: x for kind in attention if kind != "qk"}
+    for i, block in enumerate(visual.blocks, start=1):
+        q, k, v = block.qkv(x)  # type: ignore[operator]
+        if i == start:
+            sides = dict.fromkeys(sides, x)
+        if i >= start:
+            sides = {kind: side + block.out(DPAM[kind](q, k, v)) for kind, side in sides.items()}  # type: ignore[operator]
+        x = x + block.out(plain(q, k, v))  # type: ignore[operator]
+        x = x + block.feed(x)  # type: ignore[operator]
+        if i in taps:
+            for kind in attention:
+                tapped[kind].append(x if i < start else sides.get(kind, x))
+    return x, tapped
+
+
+class AnomalyCLIP(Method):
+    """Two learned sentences, normal and anomalous, that do not name the object."""
+
+    name = "anomalyclip"
+    config_class = Config
+    recipe = Recipe(rate=1e-3, betas=(0.5, 0.999), batch_size=8, epochs=15)
+    config: Config
+
+    def __init__(self, backbone: CLIP, config: Config | None = None) -> None:
+        super().__init__(backbone, config or Config())
+        text, _ = self.text_parts()
+        c, width = self.config, text.size.width
+        self.normal_context = nn.Parameter(torch.randn(c.context_length, width) * 0.02)
+        self.anomalous_context = None if c.shared_context else nn.Parameter(torch.randn(c.context_length, width) * 0.02)
+        self.deep = DeepTokens(width, c.deep_length, min(c.deep_depth, text.size.depth), c.half_deep_tokens)
+
+    # Sec. 3.2: object-agnostic text prompts
+
+    def sentences(self, class_name: str) -> tuple[str, str]:
+        """What follows the contexts of the normal and of the anomalous prompt."""
+        word = "object" if self.config.object_agnostic else class_name.replace("_", " ")
+        return f"{word}.", f"{self.config.anomaly_word} {word}."
+
+    def text_features(self, class_names: Sequence[str]) -> Tensor:
+        """[C, 2, E], order (normal, anomalous), not normalised; one pair per class name."""
+        text, tokenizer = self.text_parts()
+        anomalous = self.normal_context if self.anomalous_context is None else self.anomalous_context
+        contexts = [self.normal_context, anomalous] * len(class_names)
+        endings = [sentence for name in class_names for sentence in self.sentences(name)]
+        return encode_with_context(text, tokenizer, contexts, endings, self.deep.edit()).unflatten(0, (-1, 2))
+
+    def _text(self, count: int, class_names: Sequence[str] | None) -> Tensor:
+        """[2, E] for all images, or [B, 2, E] where prompts name the object."""
+        if self.config.object_agnostic:
+            return self.text_features(["object"])[0]
+        if class_names is None or len(class_names) != count:
+            raise ZsadError("these prompts name the object (object_agnostic=False): give one class name per image")
+        names = sorted(set(class_names))
+        return self.text_features(names)[[names.index(name) for name in class_names]]
+
+    # Sec. 3.3: refinement of the local visual space (frozen)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Features:
+        """See :class:`Features`; M = kinds of attention x layers, kinds first."""
+        visual, c = self.backbone.visual, self.config
+        start, *layers = layer_numbers((c.start, *c.layers), visual.depth)
+        x = visual.embed(images, resize="bilinear")
+        x, tapped = dual_path(visual, x, c.attention, start, layers)
+        streams = [visual.patches(visual.head(side)) for kind in c.attention for side in tapped[kind]]
+        return Features(visual.project(x[:, 0]), torch.stack(streams, 1), visual.grid(images), tuple(images.shape[-2:]))  # type: ignore[arg-type]
+
+    # Sec. 3.3: inference
+
+    def score(self, features: Features, class_names: Sequence[str] | None = None) -> Prediction:
+        """Image score in [0, 1] from CLS alone; map in [0, number of layers], blurred."""
+        c, text = self.config, self._text(len(features.image), class_names)
+        maps = [anomaly_map(p, text, features.grid, features.size, c.temperature) for p in features.patches.unbind(1)]
+        total = torch.stack(maps).sum(0) / len(c.attention)
+        return Prediction(probabilities(features.image, text, c.temperature)[:, 1], smooth(total, c.sigma))
+
+    @property
+    def map_limit(self) -> float:
+        """Maps of the layers are summed, those of the kinds of attention averaged."""
+        return float(len(self.config.layers))
+
+    # Sec. 3.3: glocal context optimization
+
+    def loss(
+        self, features: Features, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Eq. 2: `global` cross entropy of CLS; `focal` and `dice` summed over the maps, times lambda."""
+        c, text = self.config, self._text(len(features.image), class_names)
+        terms: dict[str, Tensor] = {}
+        if "global" in c.losses:
+            terms["global"] = F.cross_entropy(cosines(features.image, text) / c.temperature, labels)
+        local = [self._local(patches, text, features, masks) for patches in features.patches.unbind(1)]
+        for kind in ("focal", "dice"):
+            if kind in c.losses:
+                terms[kind] = c.local_weight * torch.stack([term[kind] for term in local]).sum()
+        return terms
+
+    def _local(self, patches: Tensor, text: Tensor, features: Features, masks: Tensor) -> dict[str, Tensor]:
+        """Focal and Dice (both directions) of one layer's map."""
+        p = upsample(probabilities(patches, text, self.config.temperature), features.grid, features.size)
+        return {"focal": focal(p, masks), "dice": dice(p[:, 1], masks) + dice(p[:, 0], ~masks)}
+
+
+# Released checkpoints: {"prompt_learner": state} (zqhang/AnomalyCLIP 45ed4dd, train.py)
+
+RELEASED = {"ctx_pos": "normal_context", "ctx_neg": "anomalous_context", "compound_prompts_text": "deep.sets"}
+UNUSED = ("token_prefix", "token_suffix", "tokenized_prompts", "compound_prompt_projections")
+
+
+def from_released(checkpoint: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of a released checkpoint under our names; contexts lose their two leading axes of length 1.
+
+    Raises:
+        ZsadError: If the file has another layout.
+    """
+    state = checkpoint.get("prompt_learner")
+    if not isinstance(state, dict):
+        raise ZsadError('not a released AnomalyCLIP checkpoint: expected {"prompt_learner": ...}')
+    ours: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        head, _, rest = name.partition(".")
+        if head in RELEASED:
+            key = f"{RELEASED[head]}.{rest}" if rest else RELEASED[head]
+            ours[key] = tensor.float().reshape(tensor.shape[-2:])
+        elif not name.startswith(UNUSED):
+            raise ZsadError(f'not a released AnomalyCLIP checkpoint: unexpected tensor "{name}"')
+    return ours
