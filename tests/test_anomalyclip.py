@@ -13,7 +13,7 @@ from tests.parity import weights
 from tests.parity.golden import FOLDER, Words, small_clip, tensor
 from zsad.backbones.clip import CLIP
 from zsad.errors import ZsadError
-from zsad.methods.anomalyclip import AnomalyCLIP, Config, from_released
+from zsad.methods.anomalyclip import AnomalyCLIP, Config
 from zsad.methods.base import Features
 
 FOUR = (6, 12, 18, 24)
@@ -75,7 +75,10 @@ def test_image_and_patch_features_are_the_released_ones() -> None:
     close(features().image, "image_feature/raw")
     for i, layer in enumerate(FOUR):
         torch.testing.assert_close(
-            features().patches[:, i], torch.from_numpy(golden()[f"patch_features/layer{layer}"])[:, 1:], atol=1e-4, rtol=0
+            features().patches[:, i],
+            torch.from_numpy(golden()[f"patch_features/layer{layer}"])[:, 1:],
+            atol=1e-4,
+            rtol=0,
         )
 
 
@@ -206,7 +209,7 @@ def released_file() -> dict[str, dict[str, Tensor]]:
 def test_a_released_checkpoint_fits_without_its_unused_tensors() -> None:
     checkpoint = released_file()
     model = AnomalyCLIP(backbone())
-    model.load_state_dict(from_released(checkpoint))
+    model.load_state_dict(AnomalyCLIP.released_state(checkpoint))
     torch.testing.assert_close(model.normal_context.detach(), checkpoint["prompt_learner"]["ctx_pos"][0, 0])
     torch.testing.assert_close(model.deep.sets[7].detach(), checkpoint["prompt_learner"]["compound_prompts_text.7"])
 
@@ -215,6 +218,6 @@ def test_a_file_of_another_layout_is_refused_by_name() -> None:
     checkpoint = released_file()
     checkpoint["prompt_learner"]["surprise"] = torch.zeros(1)
     with pytest.raises(ZsadError, match="surprise"):
-        from_released(checkpoint)
+        AnomalyCLIP.released_state(checkpoint)
     with pytest.raises(ZsadError, match="prompt_learner"):
-        from_released({})
+        AnomalyCLIP.released_state({})

@@ -2,7 +2,8 @@
 
     python tools/pretrain_tiny.py --bank .cache/bank --out src/zsad/backbones/tiny
 
-Three objectives, all read against the text tower at the temperature 0.07 that the methods of this field use:
+Three objectives, all read against the text tower at the temperature 0.07 that the methods of this field use, and the last
+two once more on a linear probe that is thrown away: it leads the image tower while the words mean nothing yet.
 
 - global: CLS against the captions of the batch, true ones and ones of the opposite state (Radford et al. 2021, with every
   caption that also fits the picture counted as a positive);
@@ -35,7 +36,7 @@ from torch import Tensor
 
 from zsad.backbones.clip import CLIP, OPENAI_MEAN, OPENAI_STD, TextSize, TextTower
 from zsad.backbones.tokenizer import END, START, Tokenizer
-from zsad.backbones.vit import ViT, ViTSize, layer_numbers
+from zsad.backbones.vit import Block, ViT, ViTSize, layer_numbers
 from zsad.data.synthetic import CATEGORIES, DEFECTS, caption, render
 
 IMAGE = ViTSize(width=256, depth=6, heads=4, patch=8, grid=16, output=128, activation="gelu")
@@ -47,6 +48,9 @@ WORDS = """a photo of the. an image of a good, perfect, flawless, unblemished, i
 a damaged, broken, defective, abnormal, imperfect, faulty object with a flaw, defect, damage, lesion, tumor, anomaly.
 a cropped, close-up, blurry, bright, dark, black and white, low resolution, jpeg corrupted photo of one small, large part.
 industrial product surface, medical scan, texture for visual inspection, anomaly detection, with or without any contamination."""
+
+
+Row = tuple[str, str | None, int]  # category, defect or None, seed of the scene
 
 
 @dataclass(frozen=True)
@@ -62,25 +66,25 @@ class Stage:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def plan(count: int, seed: int) -> list[tuple[str, str | None, int]]:
-    """Category, defect (None for half of them) and seed of every picture of the bank."""
+def plan(count: int, seed: int) -> list[Row]:
+    """Category, defect and seed of every picture: pairs of the same scene, whole (None) and then damaged."""
     rng = np.random.default_rng(seed)
-    rows: list[tuple[str, str | None, int]] = []
-    for i in range(count):
+    rows: list[Row] = []
+    for i in range(count // 2):
         name = AUXILIARY[i % len(AUXILIARY)]
         defects = sorted(CATEGORIES[name].defects)
-        anomalous = (i // len(AUXILIARY)) % 2 == 1
-        rows.append((name, defects[rng.integers(len(defects))] if anomalous else None, 1_000_000 + seed * 100_000 + i))
+        scene = 1_000_000 + seed * 100_000 + i
+        rows += [(name, None, scene), (name, defects[rng.integers(len(defects))], scene)]
     return rows
 
 
-def render_row(row: tuple[str, str | None, int]) -> tuple[np.ndarray, np.ndarray]:
+def render_row(row: Row) -> tuple[np.ndarray, np.ndarray]:
     """Picture [S, S, 3] uint8 and mask [S, S] bool of one row of the plan."""
     made = render(row[0], row[1], row[2], SIDE)
     return made.image, made.mask
 
 
-def bank(folder: Path, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str | None, int]]]:
+def bank(folder: Path, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[Row]]:
     """Pictures [n, S, S, 3], masks [n, S, S] and their plan; rendered once, then read from the folder."""
     rows = plan(count, seed)
     images_file, masks_file = folder / f"images_{seed}_{count}.npy", folder / f"masks_{seed}_{count}.npy"
@@ -89,47 +93,61 @@ def bank(folder: Path, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, l
         images = np.empty((count, SIDE, SIDE, 3), np.uint8)
         masks = np.empty((count, SIDE, SIDE), np.bool_)
         with ProcessPoolExecutor() as pool:
-            for i, (image, mask) in enumerate(pool.map(render_row, rows, chunksize=64)):
+            for i, (image, mask) in enumerate(pool.map(render_row, rows, chunksize=32)):
                 images[i], masks[i] = image, mask
         np.save(images_file, images)
         np.save(masks_file, masks)
     return np.load(images_file, mmap_mode="r"), np.load(masks_file, mmap_mode="r"), rows
 
 
+def centres(masks: Tensor) -> Tensor:
+    """Middle (x, y) in [-1, 1] of each mask [B, S, S]; the picture's middle where it is empty."""
+    place = torch.linspace(-1, 1, masks.shape[-1])
+    weight = masks.float()
+    total = weight.sum((1, 2)).clamp(min=1)
+    return torch.stack([(weight.sum(1) * place).sum(1) / total, (weight.sum(2) * place).sum(1) / total], dim=1)
+
+
 def view(images: Tensor, masks: Tensor, stage: Stage, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random crops, turns, flips and colour changes.
+    """Random crops, turns, flips and colour changes, the same for both pictures of a pair; noise of their own.
 
     Args:
-        images: [B, S, S, 3] uint8.
+        images: [B, S, S, 3] uint8, pairs of the same scene next to each other.
         masks: [B, S, S] bool.
-        stage: Size of the result and range of the crops.
+        stage: Size of the result and range of the crops, four in five of which hold the defect.
         generator: Source of all randomness.
 
     Returns:
         images [B, 3, size, size], normalised, and masks [B, size, size] in [0, 1].
     """
     count = len(images)
-    draw = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
-    side = stage.crop[0] + (stage.crop[1] - stage.crop[0]) * draw(count)
-    angle = (draw(count) < 0.5) * (draw(count) - 0.5) * math.pi / 3 + torch.randint(4, (count,), generator=generator) * math.pi / 2
-    flip = (draw(count) < 0.5) * 2.0 - 1.0
-    shift = (draw(count, 2) * 2 - 1) * (1 - side)[:, None]
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(count // 2, *shape, generator=generator).repeat_interleave(2, 0)
+
+    side = stage.crop[0] + (stage.crop[1] - stage.crop[0]) * draw()
+    angle = (draw() < 0.5) * (draw() - 0.5) * math.pi / 3 + (draw() * 4).floor() * math.pi / 2
+    flip = (draw() < 0.5) * 2.0 - 1.0
+    free = (1 - side)[:, None]
+    wanted = centres(masks[1::2]).repeat_interleave(2, 0) + (draw(2) * 2 - 1) * 0.8 * side[:, None]
+    shift = torch.where(draw(1) < 0.8, wanted.clamp(-free, free), (draw(2) * 2 - 1) * free)
     cos, sin = angle.cos() * side, angle.sin() * side
     theta = torch.stack([cos * flip, -sin, shift[:, 0], sin * flip, cos, shift[:, 1]], dim=1).view(count, 2, 3)
     grid = F.affine_grid(theta, [count, 4, stage.size, stage.size], align_corners=False)
     planes = torch.cat([images.permute(0, 3, 1, 2).float() / 255, masks[:, None].float()], dim=1)
     planes = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
     x, mask = planes[:, :3], planes[:, 3]
-    gain = 1 + (draw(count, 1, 1, 1) - 0.5) * 0.5 + (draw(count, 3, 1, 1) - 0.5) * 0.2
-    x = ((x - 0.5) * (1 + (draw(count, 1, 1, 1) - 0.5) * 0.5) + 0.5) * gain + (draw(count, 1, 1, 1) - 0.5) * 0.1
-    grey = draw(count, 1, 1, 1) < 0.1
-    x = torch.where(grey, x.mean(1, keepdim=True), x)
-    x = x + torch.randn(x.shape, generator=generator) * 0.02 * draw(count, 1, 1, 1)
+    gain = 1 + (draw(1, 1, 1) - 0.5) * 0.5 + (draw(3, 1, 1) - 0.5) * 0.2
+    x = ((x - 0.5) * (1 + (draw(1, 1, 1) - 0.5) * 0.5) + 0.5) * gain + (draw(1, 1, 1) - 0.5) * 0.1
+    x = torch.where(draw(1, 1, 1) < 0.1, x.mean(1, keepdim=True), x)
+    x = x + torch.randn(x.shape, generator=generator) * 0.02 * draw(1, 1, 1)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (OPENAI_MEAN, OPENAI_STD))
     return (x.clamp(0, 1) - mean) / std, mask
 
 
-def captions(rows: list[tuple[str, str | None, int]], anomalous: Tensor, rng: np.random.Generator) -> tuple[list[str], Tensor]:
+def captions(
+    rows: list[Row], anomalous: Tensor, rng: np.random.Generator
+) -> tuple[list[str], Tensor]:
     """A normal and an anomalous caption per picture, and which captions fit which pictures.
 
     Returns:
@@ -146,7 +164,8 @@ def captions(rows: list[tuple[str, str | None, int]], anomalous: Tensor, rng: np
             names_defect = told is None or any(word in text for word in DEFECTS[told].words)
             meant.append((name if CATEGORIES[name].prompt in text else "", told if names_defect else ""))
     fits = [
-        [c in ("", name) and (d == defect or (d == "" and defect is not None)) for c, d in meant] for name, defect in shown
+        [c in ("", name) and (d == defect or (d == "" and defect is not None)) for c, d in meant]
+        for name, defect in shown
     ]
     return texts, torch.tensor(fits)
 
@@ -157,7 +176,12 @@ def captions(rows: list[tuple[str, str | None, int]], anomalous: Tensor, rng: np
 def train_tokenizer(seed: int) -> tokenizers.Tokenizer:
     """A byte-level BPE of 1024 tokens from captions of the auxiliary families and the field's usual prompt words."""
     rng = np.random.default_rng(seed)
-    corpus = [caption(name, d, rng) for name in AUXILIARY for d in [None, *sorted(CATEGORIES[name].defects)] for _ in range(20)]
+    corpus = [
+        caption(name, d, rng)
+        for name in AUXILIARY
+        for d in [None, *sorted(CATEGORIES[name].defects)]
+        for _ in range(20)
+    ]
     encoder = tokenizers.Tokenizer(models.BPE())
     encoder.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -184,13 +208,38 @@ def dct_patches(patch: int) -> Tensor:
     return (planes[None, :, None] * colours[:, None, :, None, None]).flatten(0, 1)
 
 
+def sines(grid: int, width: int) -> Tensor:
+    """Position embeddings [1 + grid*grid, width] that start as sines of row and column; zero for CLS."""
+    place = torch.arange(grid)[:, None] * torch.exp(-math.log(100.0) * torch.arange(width // 4) / (width // 4))
+    one = torch.cat([place.sin(), place.cos()], dim=1)
+    rows, columns = one[:, None].expand(-1, grid, -1), one[None].expand(grid, -1, -1)
+    return torch.cat([torch.zeros(1, width), torch.cat([rows, columns], dim=2).flatten(0, 1)])
+
+
+def mimic(block: Block, width: int, heads: int) -> None:
+    """Attention that starts as in trained towers: q k^T near the identity, v out near minus the identity.
+
+    Trockman and Kolter 2023, arXiv:2305.09828, Sec. 4; small towers learn from small data much sooner this way.
+    """
+    size = width // heads
+    for head in range(heads):
+        u, s, vh = torch.linalg.svd(0.7 * torch.randn(width, width) * width**-0.5 + 0.7 * torch.eye(width))
+        root = s[:size].sqrt()
+        block.in_proj.weight[head * size : (head + 1) * size] = (u[:, :size] * root).T
+        block.in_proj.weight[width + head * size : width + (head + 1) * size] = vh[:size] * root[:, None]
+    u, s, vh = torch.linalg.svd(0.4 * torch.randn(width, width) * width**-0.5 - 0.4 * torch.eye(width))
+    block.in_proj.weight[2 * width :] = (u * s.sqrt()).T
+    block.out_proj.weight.copy_(vh.T * s.sqrt())
+
+
+@torch.no_grad()
 def initialise(model: CLIP) -> None:
-    """CLIP's published initial widths; the patch embedding starts as the DCT basis."""
+    """CLIP's published initial widths, but for the image tower's patches (DCT), positions (sines) and attention."""
     visual, text = model.visual, model.text
     assert text is not None
-    for tower, blocks in ((visual, visual.blocks), (text, text.blocks)):
+    for tower in (visual, text):
         width, depth = tower.size.width, tower.size.depth
-        for block in blocks:
+        for block in tower.blocks:
             torch.nn.init.normal_(block.in_proj.weight, std=width**-0.5)
             torch.nn.init.normal_(block.out_proj.weight, std=width**-0.5 * (2 * depth) ** -0.5)
             torch.nn.init.normal_(block.mlp.fc1.weight, std=(2 * width) ** -0.5)
@@ -203,8 +252,10 @@ def initialise(model: CLIP) -> None:
     torch.nn.init.normal_(visual.patch_embed.weight, std=0.02)
     torch.nn.init.normal_(text.token_embedding.weight, std=0.02)
     filters = dct_patches(visual.size.patch)
-    with torch.no_grad():
-        visual.patch_embed.weight[: len(filters)] = filters
+    visual.patch_embed.weight[: len(filters)] = filters
+    visual.positions.copy_(0.3 * sines(visual.size.grid, visual.width))
+    for block in visual.blocks:
+        mimic(block, visual.width, visual.size.heads)
 
 
 def half_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -247,21 +298,26 @@ def contrast(images: Tensor, texts: Tensor, fits: Tensor) -> Tensor:
 
 
 def dense(tokens: Tensor, pair: Tensor, target: Tensor) -> Tensor:
-    """Weighted cross entropy and Dice of the patches.
+    """How well patches tell their pair of captions apart.
 
     Args:
         tokens: [B, n, E] unit patch features.
         pair: [B, 2, E] unit text features (normal, anomalous).
         target: [B, n] in [0, 1].
     """
-    logit = SCALE * torch.einsum("bne,be->bn", tokens, pair[:, 1] - pair[:, 0])
+    return balanced(SCALE * torch.einsum("bne,be->bn", tokens, pair[:, 1] - pair[:, 0]), target)
+
+
+def balanced(logit: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of patches, the anomalous ones counting five times, and half the Dice; both [B, n]."""
     entropy = F.binary_cross_entropy_with_logits(logit, target, weight=1 + 4 * target)
     p = logit.sigmoid()
-    dice = 1 - (2 * (p * target).sum(1) + 1) / (p.sum(1) + target.sum(1) + 1)
-    return entropy + 0.5 * dice.mean()
+    return entropy + 0.5 * (1 - (2 * (p * target).sum(1) + 1) / (p.sum(1) + target.sum(1) + 1)).mean()
 
 
-def losses(model: CLIP, images: Tensor, mask: Tensor, rows: list[tuple[str, str | None, int]], rng: np.random.Generator) -> dict[str, Tensor]:
+def losses(
+    model: CLIP, probe: torch.nn.Linear, images: Tensor, mask: Tensor, rows: list[Row], rng: np.random.Generator
+) -> dict[str, Tensor]:
     """The named terms for one batch."""
     visual, text, tokenizer = model.visual, model.text, model.tokenizer
     assert text is not None and tokenizer is not None
@@ -275,8 +331,13 @@ def losses(model: CLIP, images: Tensor, mask: Tensor, rows: list[tuple[str, str 
     heads = unit(visual.head(x[:, 0])), unit(visual.project(x[:, 0]))
     clear = anomalous | (share == 0)  # a crop that only grazes a defect says nothing about the picture
     target = (2 * F.avg_pool2d(mask[:, None], visual.size.patch)).clamp(max=1).flatten(1)
-    state = [F.cross_entropy(SCALE * torch.einsum("be,bse->bs", h, pair)[clear], anomalous[clear].long()) for h in heads]
+    state = [
+        F.cross_entropy(SCALE * torch.einsum("be,bse->bs", h, pair)[clear], anomalous[clear].long()) for h in heads
+    ]
+    seen = probe(visual.norm(torch.cat([x, side[:, 1:]], dim=1))).float()[..., 0]
+    direct = F.binary_cross_entropy_with_logits(seen[clear, 0], anomalous[clear].float())
     return {
+        "probe": direct + balanced(seen[:, 1:], target.repeat(1, 2)),
         "global": contrast(heads[0], told, fits),
         "state": state[0] + state[1],
         "dense": dense(unit(visual.head(x[:, 1:])), pair, target),
@@ -289,7 +350,7 @@ def losses(model: CLIP, images: Tensor, mask: Tensor, rows: list[tuple[str, str 
 
 def rate(step: int, total: int, peak: float) -> float:
     """Learning rate: a short warm-up, then half a cosine."""
-    warm = min(1.0, (step + 1) / 300)
+    warm = min(1.0, (step + 1) / 150)
     return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / total)))
 
 
@@ -340,7 +401,12 @@ def hugging_face_config() -> dict[str, object]:
         }
 
     vision = tower(IMAGE) | {"image_size": IMAGE.grid * IMAGE.patch, "patch_size": IMAGE.patch}
-    text = tower(TEXT) | {"vocab_size": TEXT.vocabulary, "max_position_embeddings": TEXT.context, "bos_token_id": 0, "eos_token_id": 1}
+    text = tower(TEXT) | {
+        "vocab_size": TEXT.vocabulary,
+        "max_position_embeddings": TEXT.context,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -359,9 +425,9 @@ def save(model: CLIP, out: Path) -> None:
     model.tokenizer.encoder.save(str(out / "tokenizer.json"))
 
 
-def average_gradients(model: CLIP) -> None:
+def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
     """Mean of the gradients over all processes, in one exchange."""
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    grads = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.flatten() for g in grads])
     torch.distributed.all_reduce(flat)
     flat /= torch.distributed.get_world_size()
@@ -378,7 +444,8 @@ def run(rank: int, args: argparse.Namespace) -> None:
     model = CLIP(ViT(IMAGE), TextTower(TEXT), Tokenizer(train_tokenizer(args.seed)))
     model.logit_scale.requires_grad_(False)
     initialise(model)
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    probe = torch.nn.Linear(IMAGE.width, 1)
+    named = [(n, p) for n, p in (*model.named_parameters(), *probe.named_parameters("probe")) if p.requires_grad]
     decay = [p for n, p in named if p.ndim >= 2 and "positions" not in n]
     rest = [p for n, p in named if p.ndim < 2 or "positions" in n]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
@@ -387,9 +454,10 @@ def run(rank: int, args: argparse.Namespace) -> None:
     if last.exists():
         kept = torch.load(last, weights_only=True)
         model.load_state_dict(kept["model"])
+        probe.load_state_dict(kept["probe"])
         optimizer.load_state_dict(kept["optimizer"])
         step = kept["step"]
-    stages = [Stage(64, args.small, 48, (0.4, 0.9)), Stage(128, args.large, 24, (0.75, 1.0))]
+    stages = [Stage(64, args.small, 48, (0.4, 0.8)), Stage(128, args.large, 24, (0.75, 1.0))]
     total = sum(stage.steps for stage in stages)
     images, masks, rows = bank(args.bank, args.count, args.seed)
     began = time.time()
@@ -397,16 +465,17 @@ def run(rank: int, args: argparse.Namespace) -> None:
         stage = stages[0] if step < args.small else stages[1]
         rng = np.random.default_rng([args.seed, step, rank])
         generator = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * args.processes + rank)
-        chosen = rng.choice(len(images), stage.batch, replace=False)
+        pairs = rng.choice(len(images) // 2, stage.batch // 2, replace=False)
+        chosen = np.stack([2 * pairs, 2 * pairs + 1], 1).ravel()
         x, mask = view(torch.from_numpy(images[chosen]), torch.from_numpy(masks[chosen]), stage, generator)
         for group in optimizer.param_groups:
             group["lr"] = rate(step, total, args.rate)
         with torch.autocast("cpu", torch.bfloat16):
-            terms = losses(model, x, mask, [rows[i] for i in chosen], rng)
+            terms = losses(model, probe, x, mask, [rows[i] for i in chosen], rng)
         optimizer.zero_grad()
-        (terms["global"] + terms["state"] + 2 * terms["dense"] + 2 * terms["dense_vv"]).backward()
-        average_gradients(model)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        (terms["probe"] + terms["global"] + terms["state"] + 2 * terms["dense"] + 2 * terms["dense_vv"]).backward()
+        average_gradients([p for _, p in named])
+        torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
         optimizer.step()
         step += 1
         if rank == 0 and step % 20 == 0:
@@ -414,7 +483,8 @@ def run(rank: int, args: argparse.Namespace) -> None:
                 values = (f"{v.item():.4f}" for v in terms.values())
                 csv.writer(file).writerow([step, stage.size, round(time.time() - began), *values])
         if rank == 0 and (step % 250 == 0 or step == total):
-            kept = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            kept = {"model": model.state_dict(), "probe": probe.state_dict()}
+            kept |= {"optimizer": optimizer.state_dict(), "step": step}
             torch.save(kept, args.out / "part.pt")
             (args.out / "part.pt").replace(last)
             save(model, args.out / "tiny")
@@ -427,8 +497,8 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, required=True, help="folder that keeps the rendered pictures (2 GB)")
     parser.add_argument("--out", type=Path, required=True, help="folder for curve.csv, last.pt and the model in tiny/")
     parser.add_argument("--count", type=int, default=20_000, help="pictures in the bank")
-    parser.add_argument("--small", type=int, default=2400, help="steps at 64 px, 48 pictures a process")
-    parser.add_argument("--large", type=int, default=600, help="steps at 128 px, 24 pictures a process")
+    parser.add_argument("--small", type=int, default=2600, help="steps at 64 px, 48 pictures a process")
+    parser.add_argument("--large", type=int, default=700, help="steps at 128 px, 24 pictures a process")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--processes", type=int, default=2, help="one thread each")
     parser.add_argument("--seed", type=int, default=0)

@@ -55,7 +55,9 @@ def upsample(values: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Te
     return planes[:, 0] if values.ndim == 2 else planes
 
 
-def anomaly_map(patches: Tensor, text: Tensor, grid: tuple[int, int], size: tuple[int, int], temperature: float = 0.07) -> Tensor:
+def anomaly_map(
+    patches: Tensor, text: Tensor, grid: tuple[int, int], size: tuple[int, int], temperature: float = 0.07
+) -> Tensor:
     """Probability that each pixel is anomalous (local map of AnomalyCLIP, Sec. 3.3).
 
     The softmax is taken at patch resolution, before the upsampling (zqhang/AnomalyCLIP 45ed4dd, model_load.py:222-235).

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,10 @@ DPAM: dict[str, Mix] = {
     "qq": lambda q, k, v: plain(q, q, v),
     "kk": lambda q, k, v: plain(k, k, v),
 }
+
+#: names in released checkpoints, and what is in them but never used
+RELEASED = {"ctx_pos": "normal_context", "ctx_neg": "anomalous_context", "compound_prompts_text": "deep.sets"}
+UNUSED = ("token_prefix", "token_suffix", "tokenized_prompts", "compound_prompt_projections")
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,14 @@ class Config:
             if not values or set(values) - set(known):
                 raise ZsadError(f"anomalyclip: {name} takes one or more of {', '.join(known)}; got {values!r}")
         if not self.layers or not all(1 <= i <= 24 for i in (*self.layers, self.start)):
-            raise ZsadError(f"anomalyclip: blocks are counted from 1 to 24; got layers={self.layers}, start={self.start}")
+            raise ZsadError(
+                f"anomalyclip: blocks are counted from 1 to 24; got layers={self.layers}, start={self.start}"
+            )
 
 
-def dual_path(visual: ViT, x: Tensor, attention: Sequence[str], start: int, taps: Sequence[int]) -> tuple[Tensor, dict[str, list[Tensor]]]:
+def dual_path(
+    visual: ViT, x: Tensor, attention: Sequence[str], start: int, taps: Sequence[int]
+) -> tuple[Tensor, dict[str, list[Tensor]]]:
     """The ordinary stream and, from block `start` on, one patch stream per kind of attention (Sec. 3.3, Appendix C).
 
     A patch stream sums the attention outputs of the ordinary stream's q, k, v; it is never normalised or fed forward.
@@ -189,28 +198,19 @@ class AnomalyCLIP(Method):
         p = upsample(probabilities(patches, text, self.config.temperature), features.grid, features.size)
         return {"focal": focal(p, masks), "dice": dice(p[:, 1], masks) + dice(p[:, 0], ~masks)}
 
+    # Released checkpoints: {"prompt_learner": state} (train.py)
 
-# Released checkpoints: {"prompt_learner": state} (zqhang/AnomalyCLIP 45ed4dd, train.py)
-
-RELEASED = {"ctx_pos": "normal_context", "ctx_neg": "anomalous_context", "compound_prompts_text": "deep.sets"}
-UNUSED = ("token_prefix", "token_suffix", "tokenized_prompts", "compound_prompt_projections")
-
-
-def from_released(checkpoint: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of a released checkpoint under our names; contexts lose their two leading axes of length 1.
-
-    Raises:
-        ZsadError: If the file has another layout.
-    """
-    state = checkpoint.get("prompt_learner")
-    if not isinstance(state, dict):
-        raise ZsadError('not a released AnomalyCLIP checkpoint: expected {"prompt_learner": ...}')
-    ours: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        head, _, rest = name.partition(".")
-        if head in RELEASED:
-            key = f"{RELEASED[head]}.{rest}" if rest else RELEASED[head]
-            ours[key] = tensor.float().reshape(tensor.shape[-2:])
-        elif not name.startswith(UNUSED):
-            raise ZsadError(f'not a released AnomalyCLIP checkpoint: unexpected tensor "{name}"')
-    return ours
+    @classmethod
+    def released_state(cls, checkpoint: Any) -> dict[str, Tensor]:
+        """See :meth:`Method.released_state`; contexts lose their two leading axes of length 1."""
+        state = checkpoint.get("prompt_learner") if isinstance(checkpoint, dict) else None
+        if not isinstance(state, dict):
+            raise ZsadError('not a released AnomalyCLIP checkpoint: expected {"prompt_learner": ...}')
+        ours: dict[str, Tensor] = {}
+        for name, tensor in state.items():
+            head, _, rest = name.partition(".")
+            if head in RELEASED:
+                ours[f"{RELEASED[head]}.{rest}".rstrip(".")] = tensor.float().reshape(tensor.shape[-2:])
+            elif not name.startswith(UNUSED):
+                raise ZsadError(f'not a released AnomalyCLIP checkpoint: unexpected tensor "{name}"')
+        return ours

@@ -50,6 +50,14 @@ class Recipe:
     epochs: int = 15
 
 
+@dataclass(frozen=True)
+class Thresholds:
+    """Where a decision is made: at the best F1 on the data a checkpoint was trained on, or halfway without any."""
+
+    image: float = 0.5  # an image is anomalous from this score on
+    pixel: float = 0.5  # a pixel is anomalous from this value on, as a share of the map's limit
+
+
 class Method(nn.Module, ABC):
     """A frozen backbone, something learnable around it, and a rule that makes a score and a map of both.
 
@@ -65,6 +73,7 @@ class Method(nn.Module, ABC):
         super().__init__()
         self._backbone = [backbone]  # in a list, so that it is not registered
         self.config = config
+        self.thresholds = Thresholds()
 
     @property
     def backbone(self) -> CLIP:
@@ -93,6 +102,15 @@ class Method(nn.Module, ABC):
         """Score and map of normalised images [B, 3, H, W], without gradients."""
         return self(images, class_names)  # type: ignore[no-any-return]
 
+    @classmethod
+    def released_state(cls, checkpoint: Any) -> dict[str, Tensor]:
+        """The tensors of a checkpoint in the authors' layout, under our names; unused ones are dropped by name.
+
+        Raises:
+            ZsadError: If the layout is another one, or the method has no released checkpoints.
+        """
+        raise ZsadError(f"{cls.name} has no released checkpoints")
+
     @property
     def map_limit(self) -> float:
         """The highest value a map can have; the lowest is 0."""
@@ -108,7 +126,9 @@ class Method(nn.Module, ABC):
         if text is None or tokenizer is None:
             missing = "text tower" if text is None else "tokenizer"
             name = self.backbone.name or "this backbone"
-            raise ZsadError(f"{self.name} reads prompts, and {name} has no {missing}; choose a CLIP (zsad weights list)")
+            raise ZsadError(
+                f"{self.name} reads prompts, and {name} has no {missing}; choose a CLIP (zsad weights list)"
+            )
         return text, tokenizer
 
     def save(self, path: str | Path) -> None:
@@ -121,6 +141,7 @@ class Method(nn.Module, ABC):
             "config": json.dumps(dataclasses.asdict(self.config)),
             "backbone": self.backbone.name,
             "backbone_sha256": self.backbone.digest,
+            "thresholds": json.dumps(dataclasses.asdict(self.thresholds)),
         }
         save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, part, metadata=note)
         part.replace(path)
@@ -153,8 +174,50 @@ def make_config(kind: type[Method], values: dict[str, Any]) -> Any:
     fields = {field.name for field in dataclasses.fields(kind.config_class)}
     for key in values:
         if key not in fields:
-            raise unknown(f"{kind.name} switch", key, fields, f"zsad methods {kind.name}")
+            raise unknown(f"{kind.name} switch", key, fields, "zsad methods")
     return kind.config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def parse_switches(kind: type[Method], pairs: Sequence[str]) -> dict[str, Any]:
+    """Switches from "key=value" words; the type of the field's default decides how a value is read.
+
+    >>> from zsad.methods.anomalyclip import AnomalyCLIP
+    >>> parse_switches(AnomalyCLIP, ["layers=6,12", "object_agnostic=false", "sigma=2"])
+    {'layers': (6, 12), 'object_agnostic': False, 'sigma': 2.0}
+    """
+    defaults = dataclasses.asdict(kind.config_class())
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if key not in defaults:
+            raise unknown(f"{kind.name} switch", key, defaults, "zsad methods")
+        try:
+            found[key] = _parse(text, defaults[key])
+        except ValueError as error:
+            raise ZsadError(f"--set {pair}: expected something like {key}={_shown(defaults[key])}") from error
+    return found
+
+
+def _parse(text: str, default: Any) -> Any:
+    """A value of the same type as the default."""
+    if isinstance(default, tuple):
+        return tuple(_parse(part.strip(), default[0]) for part in text.split(",") if part.strip())
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    return type(default)(text)
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def describe(name: str) -> tuple[str, list[str]]:
+    """The paper of a method, from the first line of its file, and its switches with their defaults."""
+    kind = method_class(name)
+    paper = (import_module(kind.__module__).__doc__ or "").partition("\n")[0]
+    return paper, [f"{field.name}={_shown(field.default)}" for field in dataclasses.fields(kind.config_class)]
 
 
 def read_note(path: Path) -> dict[str, str]:
@@ -190,6 +253,7 @@ def load(path: str | Path, backbone: CLIP) -> Method:
             f"(sha256 {note.get('backbone_sha256', '')[:12]}...), not on {backbone.name} ({backbone.digest[:12]}...); "
             "give that one with --backbone"
         )
+    method.thresholds = Thresholds(**json.loads(note.get("thresholds", "{}")))
     with safe_open(path, "pt") as file:
         load_strictly(method, {key: file.get_tensor(key) for key in file.keys()}, str(path))  # noqa: SIM118
     return method
@@ -202,10 +266,20 @@ def load_strictly(method: Method, state: dict[str, Tensor], source: str) -> None
         ZsadError: Naming up to five missing, unexpected or differently shaped tensors.
     """
     own = method.state_dict()
-    shapes = [f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}" for k, v in state.items() if k in own and v.shape != own[k].shape]
-    found = {"missing": sorted(own.keys() - state.keys()), "unexpected": sorted(state.keys() - own.keys()), "other shape": shapes}
+    shapes = [
+        f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}"
+        for k, v in state.items()
+        if k in own and v.shape != own[k].shape
+    ]
+    found = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "other shape": shapes,
+    }
     if any(found.values()):
         lines = [f"  {kind} ({len(names)}): {', '.join(names[:5])}" for kind, names in found.items() if names]
         head = f"{source} does not fit {method.name} on {method.backbone.name or 'this backbone'}:"
-        raise ZsadError("\n".join([head, *lines, "  The file may belong to another backbone or Config; see `zsad weights list`."]))
+        raise ZsadError(
+            "\n".join([head, *lines, "  The file may belong to another backbone or Config; see `zsad weights list`."])
+        )
     method.load_state_dict(state)

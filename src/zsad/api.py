@@ -1,0 +1,165 @@
+"""The few calls that most programs need: load a method, prepare images, predict."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zsad.backbones.clip import CLIP
+from zsad.backbones.download import cache_folder, fetch
+from zsad.backbones.weights import load as load_backbone
+from zsad.data.images import preprocess, read_image, to_rgb
+from zsad.errors import ZsadError
+from zsad.methods.base import Method, build, load_strictly, method_class
+from zsad.methods.base import load as load_checkpoint
+from zsad.methods.released import RELEASED, Released, released
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DEFAULT_BACKBONE = "tiny"
+
+
+def load(
+    method: str = "anomalyclip",
+    weights: str | Path | None = None,
+    backbone: str | Path = DEFAULT_BACKBONE,
+    device: str = "auto",
+) -> Method:
+    """A method ready to predict.
+
+    Args:
+        method: A name of `zsad methods`.
+        weights: A checkpoint of `zsad train`, a name of `zsad weights list` such as "anomalyclip/mvtec", or a released
+            .pth file. None takes what ships with the embedded backbone.
+        backbone: A name of `zsad weights list`, or a file or folder with weights.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto": the first accelerator there is, else the CPU.
+
+    Raises:
+        ZsadError: If a name is unknown, a file does not fit, or nothing was trained for this backbone.
+
+    >>> load().name
+    'anomalyclip'
+    """
+    method_class(method)  # an unknown name is told before anything is loaded
+    towers = load_backbone(backbone, device=choose_device(device))
+    if weights is None:
+        found = load_checkpoint(embedded_weights(method, towers.name), towers)
+    elif str(weights) in RELEASED or (not Path(weights).exists() and not Path(weights).suffix):
+        row = released(str(weights))
+        found = convert(_downloaded(row), row.method, towers)
+    elif Path(weights).suffix in (".pth", ".pt"):
+        found = convert(Path(weights), method, towers)
+    else:
+        found = load_checkpoint(weights, towers)
+    if found.name != method:
+        raise ZsadError(f"{weights} belongs to {found.name}, not to {method}; say --method {found.name}")
+    return found.to(towers.logit_scale.device).eval()
+
+
+def embedded_weights(method: str, backbone: str) -> Path:
+    """The checkpoint that ships with the embedded backbone.
+
+    Raises:
+        ZsadError: If there is none for this method and backbone.
+    """
+    path = Path(str(files("zsad"))) / "backbones" / "tiny" / f"{method}.safetensors"
+    if backbone == DEFAULT_BACKBONE and path.is_file():
+        return path
+    published = [name for name in RELEASED if name.startswith(f"{method}/")]
+    raise ZsadError(
+        f"nothing trained for {method} on {backbone} is at hand; give --weights: "
+        f"a checkpoint that `zsad train --method {method} --backbone {backbone}` made"
+        + (f", or a published one ({', '.join(published)})" if published else "")
+    )
+
+
+def convert(path: Path, method: str, backbone: CLIP) -> Method:
+    """A method from a checkpoint file in its authors' layout, read with `weights_only=True`.
+
+    Raises:
+        ZsadError: If the file is unreadable, of another layout, or does not fit the backbone.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        reason = str(error).partition("\n")[0]
+        raise ZsadError(f"{path} is not a checkpoint that can be read safely: {reason}") from error
+    found = build(method, backbone)
+    load_strictly(found, found.released_state(checkpoint), str(path))
+    return found
+
+
+def _downloaded(row: Released) -> Path:
+    """The file of a published checkpoint, from the cache or its address, its content checked."""
+    try:
+        path, _ = fetch(row.file, cache_folder() / "released" / row.name)
+    except OSError as error:
+        raise ZsadError(
+            f"no {row.name}: tried {row.file.url} ({error}).\n"
+            f"  Copy the file from a machine with network and give it with --weights PATH,\n"
+            f"  or leave out --weights and --backbone for the embedded model."
+        ) from error
+    data = path.read_bytes()
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    if blob != row.blob:
+        path.unlink()
+        raise ZsadError(f"{row.file.url} gave another file (git SHA-1 {blob}, expected {row.blob}); it was removed")
+    return path
+
+
+def choose_device(name: str = "auto") -> str:
+    """The device to compute on.
+
+    Raises:
+        ZsadError: If torch cannot use it.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ZsadError(f'torch cannot use the device "{name}" here; --device cpu always works') from error
+    return name
+
+
+def input_size(method: Method) -> int:
+    """Side of the network input in pixels: the papers' 518, to a whole number of patches; for `tiny` its own 128."""
+    size = method.backbone.visual.size
+    trained = size.grid * size.patch
+    return trained if trained < 224 else 518 // size.patch * size.patch
+
+
+def prepare(
+    method: Method, images: Sequence[str | Path | Image.Image | NDArray[np.uint8]], size: int | None = None
+) -> Tensor:
+    """Images as a method's input.
+
+    Args:
+        method: Tells the size, mean and standard deviation.
+        images: Files, PIL images, or uint8 arrays [H, W, 3].
+        size: Side in pixels; None = :func:`input_size`.
+
+    Returns:
+        [B, 3, size, size] float32 on the method's device.
+
+    Raises:
+        ZsadError: If a file cannot be read.
+    """
+    side, towers = size or input_size(method), method.backbone
+    rows = [torch.from_numpy(preprocess(_image(image), side, towers.mean, towers.std)) for image in images]
+    return torch.stack(rows).to(towers.logit_scale.device)
+
+
+def _image(image: str | Path | Image.Image | NDArray[np.uint8]) -> Image.Image:
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    return to_rgb(image) if isinstance(image, Image.Image) else Image.fromarray(image)

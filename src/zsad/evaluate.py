@@ -1,0 +1,125 @@
+"""A dataset and a method to predictions, and predictions to numbers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import isnan
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zsad.data.dataset import batches
+from zsad.methods.base import Method
+from zsad.metrics import image_metrics, pixel_metrics
+from zsad.types import Sample
+
+#: key and heading of every column of a table, as the papers order them
+COLUMNS = (
+    ("image_auroc", "image AUROC"),
+    ("image_ap", "image AP"),
+    ("image_f1_max", "image F1-max"),
+    ("pixel_auroc", "pixel AUROC"),
+    ("pixel_aupro", "AUPRO"),
+    ("pixel_f1_max", "pixel F1-max"),
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One sample and what a method says about it."""
+
+    sample: Sample
+    score: float
+    map: Tensor  # [H, W] float32 on the CPU, at the size of the network input
+    mask: Tensor | None  # [H, W] bool, None where the truth is not known
+    error: str = ""  # why there is no prediction; then score is NaN and map empty
+
+
+@dataclass(frozen=True)
+class Row:
+    """The numbers of one class, or of their mean; NaN where a metric is not defined."""
+
+    class_name: str
+    images: int
+    values: dict[str, float]  # keys of COLUMNS, in [0, 1]
+
+
+@torch.inference_mode()
+def score_samples(
+    method: Method, samples: Sequence[Sample], size: int, batch_size: int = 16, workers: int = 0
+) -> Iterator[Scored]:
+    """Every sample once, in order, one batch in memory at a time; an unreadable one comes with its error.
+
+    Args:
+        method: On the device to compute on.
+        samples: Any; labels and masks are passed on where they are known.
+        size: Side of the network input in pixels.
+        batch_size: Images that go through the tower at once; the predictions do not depend on it.
+        workers: Processes that decode ahead.
+    """
+    towers = method.backbone
+    for batch in batches(samples, size, towers.mean, towers.std, batch_size, workers):
+        for sample, error in batch.errors:
+            yield Scored(sample, float("nan"), torch.zeros(0, 0), None, error)
+        if not batch.samples:
+            continue
+        images = batch.images.to(towers.logit_scale.device)
+        made = method.predict(images, [sample.class_name for sample in batch.samples])
+        scores, maps = made.score.cpu().tolist(), made.map.float().cpu()
+        for i, sample in enumerate(batch.samples):
+            yield Scored(sample, scores[i], maps[i], None if batch.masks is None else batch.masks[i])
+
+
+def table(scored: Iterable[Scored], done: Callable[[Row], None] | None = None) -> list[Row]:
+    """One row per class, and their mean as the last.
+
+    Args:
+        scored: Sorted by class; the maps of one class are held at a time.
+        done: Called with each row when it is ready.
+
+    Returns:
+        Rows in the order of the classes; the mean is over classes, as in the papers, leaving NaN out.
+    """
+    rows = []
+    for name, group in groupby(scored, key=lambda s: s.sample.class_name):
+        rows.append(class_row(name, [s for s in group if not s.error]))
+        if done:
+            done(rows[-1])
+    return [*rows, mean_row(rows)]
+
+
+def class_row(name: str, scored: Sequence[Scored]) -> Row:
+    """The numbers of one class; image metrics over labelled images, pixel metrics where all masks are known."""
+    values = {key: float("nan") for key, _ in COLUMNS}
+    known = [s for s in scored if s.sample.label is not None]
+    if known:
+        found = image_metrics([s.score for s in known], [s.sample.label == 1 for s in known])
+        values |= {f"image_{key}": value for key, value in found.items()}
+    masks = [s.mask for s in known if s.mask is not None]
+    if masks and len(masks) == len(known):
+        found = pixel_metrics(torch.stack([s.map for s in known]), torch.stack(masks))
+        values |= {f"pixel_{key}": value for key, value in found.items()}
+    return Row(name, len(scored), values)
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """Mean over classes."""
+    keys = rows[0].values if rows else {key: 0.0 for key, _ in COLUMNS}
+    columns = {key: [row.values[key] for row in rows if not isnan(row.values[key])] for key in keys}
+    means = {key: sum(column) / len(column) if column else float("nan") for key, column in columns.items()}
+    return Row("mean", sum(row.images for row in rows), means)
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """A table as CSV, values in [0, 1]; whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    keys = list(rows[0].values) if rows else []
+    with part.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", "images", *keys])
+        writer.writerows([row.class_name, row.images, *(f"{row.values[key]:.6f}" for key in keys)] for row in rows)
+    part.replace(path)

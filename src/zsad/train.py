@@ -1,0 +1,151 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zsad.data.dataset import batches, masks_known
+from zsad.errors import ZsadError
+from zsad.evaluate import score_samples
+from zsad.methods.base import Features, Method, Thresholds
+from zsad.metrics import f1_max
+from zsad.types import Sample
+
+KEPT_BYTES = 4 * 2**30  # features of this size are kept in memory; larger ones are computed again in every epoch
+
+Report = Callable[[int, int, dict[str, float]], None]  # step, number of steps, the terms of the loss
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train; None takes what the method's numbers were published with."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    rate: float | None = None
+    seed: int = 111  # that of the released code
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Frozen features of some images, with their truth; all on the CPU."""
+
+    features: Features
+    masks: Tensor  # [N, H, W] bool
+    labels: Tensor  # [N] int64
+    class_names: list[str]
+
+
+def train(
+    method: Method, samples: Sequence[Sample], size: int, plan: Plan | None = None, report: Report | None = None
+) -> None:
+    """Train what a method learns, in place; its backbone stays as it is.
+
+    The frozen tower runs once per image where its features fit in memory (see KEPT_BYTES), else once per epoch. The
+    decision thresholds are set to the best F1 on the same samples at the end.
+
+    Args:
+        method: On the device to train on.
+        samples: Labelled, with a mask for every anomalous one.
+        size: Side of the network input in pixels.
+        plan: How long and how fast.
+        report: Called after each step.
+
+    Raises:
+        ZsadError: If labels or masks are missing, or a file cannot be read.
+    """
+    plan = plan or Plan()
+    check(samples)
+    torch.manual_seed(plan.seed)
+    recipe = method.recipe
+    epochs, batch_size = plan.epochs or recipe.epochs, plan.batch_size or recipe.batch_size
+    optimizer = torch.optim.Adam(method.parameters(), plan.rate or recipe.rate, recipe.betas)
+    steps = epochs * -(-len(samples) // batch_size)
+    done = 0
+    kept = encode_all(method, samples, size) if fits(method, len(samples), size) else None
+    method.train()
+    for _ in range(epochs):
+        order = torch.randperm(len(samples)).tolist()
+        for chosen in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
+            data = take(kept, chosen) if kept else encode_all(method, [samples[i] for i in chosen], size)
+            terms = step(method, data, optimizer)
+            done += 1
+            if report:
+                report(done, steps, terms)
+    method.eval()
+    method.thresholds = best_thresholds(method, samples, size)
+
+
+def step(method: Method, data: Encoded, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """One step of the optimizer on one batch; the terms of the loss before it."""
+    device = next(method.parameters()).device
+    f = data.features
+    moved = dataclasses.replace(f, image=f.image.to(device), patches=f.patches.to(device))
+    terms = method.loss(moved, data.masks.to(device), data.labels.to(device), data.class_names)
+    optimizer.zero_grad()
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return {name: float(term.detach()) for name, term in terms.items()}
+
+
+def check(samples: Sequence[Sample]) -> None:
+    """Raise a ZsadError unless every sample has a label and every anomalous one a mask."""
+    if not samples:
+        raise ZsadError("nothing to train on: the folder has no labelled images")
+    if any(sample.label is None for sample in samples) or not masks_known(samples):
+        raise ZsadError("training needs a label for every image and a mask for every anomalous one")
+    if len({sample.label for sample in samples}) < 2:
+        raise ZsadError("training needs normal and anomalous images; use the test split, as the papers do")
+
+
+def fits(method: Method, count: int, size: int) -> bool:
+    """Whether the features of `count` images are small enough to be kept."""
+    one = method.encode(torch.zeros(1, 3, size, size, device=method.backbone.logit_scale.device))
+    return count * 4 * (one.image.numel() + one.patches.numel()) <= KEPT_BYTES
+
+
+def encode_all(method: Method, samples: Sequence[Sample], size: int, batch_size: int = 16) -> Encoded:
+    """The frozen features of all samples.
+
+    Raises:
+        ZsadError: If a file cannot be read: a training set with holes would not be the one that was named.
+    """
+    parts = list(_encoded(method, samples, size, batch_size))
+    first = parts[0].features
+    features = dataclasses.replace(
+        first,
+        image=torch.cat([part.features.image for part in parts]),
+        patches=torch.cat([part.features.patches for part in parts]),
+    )
+    names = [name for part in parts for name in part.class_names]
+    return Encoded(features, torch.cat([p.masks for p in parts]), torch.cat([p.labels for p in parts]), names)
+
+
+def _encoded(method: Method, samples: Sequence[Sample], size: int, batch_size: int) -> Iterator[Encoded]:
+    towers = method.backbone
+    for batch in batches(samples, size, towers.mean, towers.std, batch_size):
+        if batch.errors:
+            raise ZsadError(f"the training set has an unreadable file; mend or remove it:\n  {batch.errors[0][1]}")
+        assert batch.masks is not None
+        f = method.encode(batch.images.to(towers.logit_scale.device))
+        f = dataclasses.replace(f, image=f.image.cpu(), patches=f.patches.cpu())
+        yield Encoded(f, batch.masks, batch.labels, [sample.class_name for sample in batch.samples])
+
+
+def take(data: Encoded, chosen: Sequence[int]) -> Encoded:
+    """Some of the images."""
+    index = list(chosen)
+    return Encoded(data.features[index], data.masks[index], data.labels[index], [data.class_names[i] for i in index])
+
+
+def best_thresholds(method: Method, samples: Sequence[Sample], size: int) -> Thresholds:
+    """Thresholds of the best image F1 and the best pixel F1 on some samples."""
+    scored = list(score_samples(method, samples, size))
+    image = f1_max([s.score for s in scored], [s.sample.label == 1 for s in scored])[1]
+    maps, masks = torch.stack([s.map for s in scored]), torch.stack([s.mask for s in scored if s.mask is not None])
+    return Thresholds(image, f1_max(maps, masks)[1] / method.map_limit)

@@ -1,0 +1,163 @@
+"""The contract: every rule x every method. A new method is covered by its line in the table of methods."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from zsad.backbones import weights
+from zsad.backbones.clip import CLIP
+from zsad.errors import ZsadError
+from zsad.methods.base import METHODS, Method, build, describe, load, make_config, method_class, parse_switches
+
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+@cache
+def backbone() -> CLIP:
+    return weights.load("tiny")
+
+
+def method(name: str) -> Method:
+    torch.manual_seed(0)
+    return build(name, backbone())
+
+
+def images(count: int = 3, height: int = 64, width: int = 64) -> Tensor:
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def truth(count: int = 3, side: int = 64) -> tuple[Tensor, Tensor, list[str]]:
+    masks = torch.zeros(count, side, side, dtype=torch.bool)
+    masks[1:, 10:30, 20:50] = True
+    return masks, masks.flatten(1).any(1).long(), ["gear"] * count
+
+
+@every_method
+def test_the_score_of_an_image_does_not_depend_on_the_batch_or_its_order(name: str) -> None:
+    model, x, names = method(name), images(), ["gear", "screw", "cork"]
+    together, turned = model.predict(x, names), model.predict(x.flip(0), names[::-1])
+    alone = [model.predict(x[i : i + 1], names[i : i + 1]) for i in range(3)]
+    for i, one in enumerate(alone):
+        torch.testing.assert_close(together.score[i], one.score[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.map[i], one.map[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(turned.map[2 - i], one.map[0], atol=1e-5, rtol=0)
+
+
+@every_method
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 96), (67, 77)])
+def test_maps_have_image_size_and_are_finite_and_in_range(name: str, height: int, width: int) -> None:
+    model = method(name)
+    made = model.predict(images(2, height, width), ["gear"] * 2)
+    assert made.map.shape == (2, height, width)
+    assert made.score.shape == (2,)
+    assert made.score.isfinite().all()
+    assert 0 <= made.map.min() and made.map.max() <= model.map_limit + 1e-6
+
+
+@every_method
+def test_predict_leaves_backbone_and_inputs_alone(name: str) -> None:
+    model, x = method(name), images()
+    before = {key: value.clone() for key, value in backbone().state_dict().items()}
+    kept = x.clone()
+    model.predict(x, ["gear"] * 3)
+    assert torch.equal(x, kept)
+    assert all(torch.equal(value, before[key]) for key, value in backbone().state_dict().items())
+
+
+@every_method
+def test_only_its_own_parameters_train_and_each_gets_a_gradient(name: str) -> None:
+    model = method(name)
+    masks, labels, names = truth()
+    sum(model.loss(model.encode(images()), masks, labels, names).values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is None and not p.requires_grad for p in backbone().parameters())
+    assert not {id(p) for p in model.parameters()} & {id(p) for p in backbone().parameters()}
+    for key, p in model.named_parameters():
+        assert p.grad is not None and p.grad.abs().sum() > 0, key
+
+
+@every_method
+def test_training_steps_lower_the_loss_on_a_fixed_batch(name: str) -> None:
+    model = method(name)
+    features, (masks, labels, names) = model.encode(images()), truth()
+    optimizer = torch.optim.Adam(model.parameters(), model.recipe.rate, model.recipe.betas)
+    totals = []
+    for _ in range(8):
+        total = torch.stack(list(model.loss(features, masks, labels, names).values())).sum()
+        totals.append(total.item())
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert totals[-1] < totals[0]
+
+
+@every_method
+def test_saved_and_loaded_gives_the_same_map_and_thresholds(name: str, tmp_path: Path) -> None:
+    from zsad.methods.base import Thresholds
+
+    model = method(name)
+    model.thresholds = Thresholds(0.25, 0.75)
+    model.save(tmp_path / "kept.safetensors")
+    again = load(tmp_path / "kept.safetensors", backbone())
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.safetensors"]
+    assert again.config == model.config and again.thresholds == model.thresholds
+    assert torch.equal(again.predict(images(), ["gear"] * 3).map, model.predict(images(), ["gear"] * 3).map)
+
+
+@every_method
+def test_the_same_seed_gives_the_same_method(name: str) -> None:
+    a, b = method(name), method(name)
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@every_method
+def test_bfloat16_stays_close(name: str) -> None:
+    """Eight bits of mantissa through six blocks: probabilities move by a few percent at most."""
+    model, x = method(name), images()
+    exact = model.predict(x, ["gear"] * 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.predict(x, ["gear"] * 3)
+    torch.testing.assert_close(rough.score.float(), exact.score, atol=0.1, rtol=0)
+    torch.testing.assert_close(rough.map.float(), exact.map, atol=0.1 * model.map_limit, rtol=0)
+
+
+@every_method
+def test_a_backbone_without_text_is_refused_with_what_to_do(name: str) -> None:
+    blind = CLIP(backbone().visual, name="dinov2-s-14")
+    with pytest.raises(ZsadError, match=r"dinov2-s-14 has no text tower; choose a CLIP"):
+        build(name, blind)
+
+
+@every_method
+def test_an_unknown_switch_gets_the_nearest_proposed(name: str) -> None:
+    key = describe(name)[1][0].partition("=")[0]
+    with pytest.raises(ZsadError, match=f'did you mean "{key}"'):
+        make_config(method_class(name), {key + "x": 1})
+    with pytest.raises(ZsadError, match=f'did you mean "{key}"'):
+        parse_switches(method_class(name), [f"{key}x=1"])
+
+
+def test_a_checkpoint_of_another_backbone_is_refused(tmp_path: Path) -> None:
+    name = next(iter(METHODS))
+    method(name).save(tmp_path / "kept.safetensors")
+    other = CLIP(backbone().visual, backbone().text, backbone().tokenizer, name="other", digest="0" * 64)
+    with pytest.raises(ZsadError, match=r"was trained on tiny .* not on other"):
+        load(tmp_path / "kept.safetensors", other)
+
+
+def test_an_unknown_method_gets_the_nearest_proposed() -> None:
+    with pytest.raises(ZsadError, match='did you mean "anomalyclip"'):
+        method_class("anomalyclp")
+
+
+def test_a_file_that_is_no_checkpoint_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "kept.safetensors"
+    with pytest.raises(ZsadError, match="no checkpoint"):
+        load(path, backbone())
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ZsadError, match="not a safetensors file"):
+        load(path, backbone())
