@@ -56,7 +56,7 @@ def test_maps_have_image_size_and_are_finite_and_in_range(name: str, height: int
     assert made.map.shape == (2, height, width)
     assert made.score.shape == (2,)
     assert made.score.isfinite().all()
-    assert 0 <= made.map.min() and made.map.max() <= model.map_limit + 1e-6
+    assert made.map.min() >= 0 and made.map.max() <= model.map_limit + 1e-6
 
 
 @every_method

@@ -1,16 +1,17 @@
 """Pretrain the embedded backbone `tiny` on captioned pictures of the auxiliary families.
 
-    python tools/pretrain_tiny.py --bank .cache/bank --out src/zsad/backbones/tiny
+    python tools/pretrain_tiny.py --bank .cache/bank --out .cache/pretrained
 
-Three objectives, all read against the text tower at the temperature 0.07 that the methods of this field use, and the last
-two once more on a linear probe that is thrown away: it leads the image tower while the words mean nothing yet.
+Three objectives, all read against the text tower at the temperature 0.07 that the methods of this field use, and the
+last two once more on a linear probe that is thrown away: it leads the image tower while the words mean nothing yet.
 
-- global: CLS against the captions of the batch, true ones and ones of the opposite state (Radford et al. 2021, with every
-  caption that also fits the picture counted as a positive);
-- state: CLS against its own pair of captions (normal, anomalous), with and without the final norm, as methods read both;
+- global: CLS against the captions of the batch, true ones and ones of the opposite state (Radford et al. 2021, with
+  every caption that also fits the picture counted as a positive);
+- state: CLS against its own pair of captions (normal, anomalous), with and without the final norm: methods read both;
 - dense: patch tokens, of the ordinary stream and of the V-V stream (AnomalyCLIP, Sec. 3.3), against the same pair.
 
-No picture, caption or word of the unseen families is used. The same seed and steps give the same weights on one machine.
+No picture, caption or word of the unseen families is used. The same seed and steps give the same weights on one
+machine.
 """
 
 from __future__ import annotations
@@ -36,18 +37,21 @@ from torch import Tensor
 
 from zsad.backbones.clip import CLIP, OPENAI_MEAN, OPENAI_STD, TextSize, TextTower
 from zsad.backbones.tokenizer import END, START, Tokenizer
-from zsad.backbones.vit import Block, ViT, ViTSize, layer_numbers
+from zsad.backbones.vit import ViT, ViTSize, layer_numbers
 from zsad.data.synthetic import CATEGORIES, DEFECTS, caption, render
 
 IMAGE = ViTSize(width=256, depth=6, heads=4, patch=8, grid=16, output=128, activation="gelu")
 TEXT = TextSize(width=128, depth=4, heads=2, vocabulary=1024, context=77, output=128, activation="gelu")
 SIDE = 160  # pixels of a rendered picture
 SCALE = 1 / 0.07  # of every cosine
-AUXILIARY = [name for name, category in CATEGORIES.items() if category.half == "auxiliary"]
-WORDS = """a photo of the. an image of a good, perfect, flawless, unblemished, intact, normal, healthy object without flaw.
+AUXILIARY = [name for name, kind in CATEGORIES.items() if kind.half == "auxiliary"]
+WORDS = """
+a photo of the. an image of a good, perfect, flawless, unblemished, intact, normal, healthy object without flaw.
 a damaged, broken, defective, abnormal, imperfect, faulty object with a flaw, defect, damage, lesion, tumor, anomaly.
-a cropped, close-up, blurry, bright, dark, black and white, low resolution, jpeg corrupted photo of one small, large part.
-industrial product surface, medical scan, texture for visual inspection, anomaly detection, with or without any contamination."""
+a cropped, close-up, blurry, bright, dark, black and white, low resolution,
+jpeg corrupted photo of one small, large part.
+industrial product surface, medical scan, texture for visual inspection, anomaly detection,
+with or without any contamination."""
 
 
 Row = tuple[str, str | None, int]  # category, defect or None, seed of the scene
@@ -145,9 +149,7 @@ def view(images: Tensor, masks: Tensor, stage: Stage, generator: torch.Generator
     return (x.clamp(0, 1) - mean) / std, mask
 
 
-def captions(
-    rows: list[Row], anomalous: Tensor, rng: np.random.Generator
-) -> tuple[list[str], Tensor]:
+def captions(rows: list[Row], anomalous: Tensor, rng: np.random.Generator) -> tuple[list[str], Tensor]:
     """A normal and an anomalous caption per picture, and which captions fit which pictures.
 
     Returns:
@@ -197,7 +199,7 @@ def train_tokenizer(seed: int) -> tokenizers.Tokenizer:
 
 
 def dct_patches(patch: int) -> Tensor:
-    """Patch filters [3*p*p, 3, p, p]: the DCT basis of luminance and of two colour differences, at about equal response."""
+    """Patch filters [3*p*p, 3, p, p]: the DCT of luminance and of two colour differences, at about equal response."""
     k = torch.arange(patch, dtype=torch.float32)
     basis = torch.cos(math.pi / patch * (k[None] + 0.5) * k[:, None]) * math.sqrt(2 / patch)
     basis[0] /= math.sqrt(2)
@@ -216,25 +218,9 @@ def sines(grid: int, width: int) -> Tensor:
     return torch.cat([torch.zeros(1, width), torch.cat([rows, columns], dim=2).flatten(0, 1)])
 
 
-def mimic(block: Block, width: int, heads: int) -> None:
-    """Attention that starts as in trained towers: q k^T near the identity, v out near minus the identity.
-
-    Trockman and Kolter 2023, arXiv:2305.09828, Sec. 4; small towers learn from small data much sooner this way.
-    """
-    size = width // heads
-    for head in range(heads):
-        u, s, vh = torch.linalg.svd(0.7 * torch.randn(width, width) * width**-0.5 + 0.7 * torch.eye(width))
-        root = s[:size].sqrt()
-        block.in_proj.weight[head * size : (head + 1) * size] = (u[:, :size] * root).T
-        block.in_proj.weight[width + head * size : width + (head + 1) * size] = vh[:size] * root[:, None]
-    u, s, vh = torch.linalg.svd(0.4 * torch.randn(width, width) * width**-0.5 - 0.4 * torch.eye(width))
-    block.in_proj.weight[2 * width :] = (u * s.sqrt()).T
-    block.out_proj.weight.copy_(vh.T * s.sqrt())
-
-
 @torch.no_grad()
 def initialise(model: CLIP) -> None:
-    """CLIP's published initial widths, but for the image tower's patches (DCT), positions (sines) and attention."""
+    """CLIP's published initial widths, but for the image tower's patches (DCT) and positions (sines)."""
     visual, text = model.visual, model.text
     assert text is not None
     for tower in (visual, text):
@@ -254,12 +240,10 @@ def initialise(model: CLIP) -> None:
     filters = dct_patches(visual.size.patch)
     visual.patch_embed.weight[: len(filters)] = filters
     visual.positions.copy_(0.3 * sines(visual.size.grid, visual.width))
-    for block in visual.blocks:
-        mimic(block, visual.width, visual.size.heads)
 
 
 def half_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Ordinary attention in bfloat16 by plain products: with gradients on a CPU, four times faster than the fused one."""
+    """Ordinary attention in bfloat16 by plain products: with gradients, on a CPU, faster than the fused one."""
     with torch.autocast("cpu", enabled=False):
         q, k, v = (t.bfloat16() for t in (q * q.shape[-1] ** -0.5, k, v))
         return (q @ k.transpose(-1, -2)).softmax(-1) @ v
@@ -425,6 +409,16 @@ def save(model: CLIP, out: Path) -> None:
     model.tokenizer.encoder.save(str(out / "tokenizer.json"))
 
 
+def optimizers_of(named: list[tuple[str, torch.nn.Parameter]]) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for everything else; learning rates are set at each step."""
+    inside = [p for n, p in named if "blocks" in n and p.ndim == 2]
+    other = [p for n, p in named if "blocks" not in n and p.ndim >= 2 and "positions" not in n]
+    rest = [p for n, p in named if p.ndim < 2 or "positions" in n]
+    groups = [{"params": other, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+    muon = torch.optim.Muon(inside, lr=0.0, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(groups, 0.0, (0.9, 0.98))]
+
+
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
     """Mean of the gradients over all processes, in one exchange."""
     grads = [p.grad for p in parameters if p.grad is not None]
@@ -446,18 +440,16 @@ def run(rank: int, args: argparse.Namespace) -> None:
     initialise(model)
     probe = torch.nn.Linear(IMAGE.width, 1)
     named = [(n, p) for n, p in (*model.named_parameters(), *probe.named_parameters("probe")) if p.requires_grad]
-    decay = [p for n, p in named if p.ndim >= 2 and "positions" not in n]
-    rest = [p for n, p in named if p.ndim < 2 or "positions" in n]
-    groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, args.rate, (0.9, 0.98))
+    optimizers = optimizers_of(named)
     step, last = 0, args.out / "last.pt"
     if last.exists():
         kept = torch.load(last, weights_only=True)
         model.load_state_dict(kept["model"])
         probe.load_state_dict(kept["probe"])
-        optimizer.load_state_dict(kept["optimizer"])
+        for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         step = kept["step"]
-    stages = [Stage(64, args.small, 48, (0.4, 0.8)), Stage(128, args.large, 24, (0.75, 1.0))]
+    stages = [Stage(64, args.small, 48, (0.3, 0.65)), Stage(128, args.large, 24, (0.75, 1.0))]
     total = sum(stage.steps for stage in stages)
     images, masks, rows = bank(args.bank, args.count, args.seed)
     began = time.time()
@@ -468,15 +460,20 @@ def run(rank: int, args: argparse.Namespace) -> None:
         pairs = rng.choice(len(images) // 2, stage.batch // 2, replace=False)
         chosen = np.stack([2 * pairs, 2 * pairs + 1], 1).ravel()
         x, mask = view(torch.from_numpy(images[chosen]), torch.from_numpy(masks[chosen]), stage, generator)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, total, args.rate)
+        for optimizer, peak in zip(optimizers, (3 * args.rate, args.rate), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step, total, peak)
         with torch.autocast("cpu", torch.bfloat16):
             terms = losses(model, probe, x, mask, [rows[i] for i in chosen], rng)
-        optimizer.zero_grad()
-        (terms["probe"] + terms["global"] + terms["state"] + 2 * terms["dense"] + 2 * terms["dense_vv"]).backward()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        late = min(1.0, max(0.1, (step - 600) / 400))  # what CLS should say comes after what the patches should
+        near = terms["probe"] + 2 * terms["dense"] + 2 * terms["dense_vv"]
+        (near + late * (terms["global"] + terms["state"])).backward()
         average_gradients([p for _, p in named])
         torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         step += 1
         if rank == 0 and step % 20 == 0:
             with (args.out / "curve.csv").open("a", newline="") as file:
@@ -484,7 +481,7 @@ def run(rank: int, args: argparse.Namespace) -> None:
                 csv.writer(file).writerow([step, stage.size, round(time.time() - began), *values])
         if rank == 0 and (step % 250 == 0 or step == total):
             kept = {"model": model.state_dict(), "probe": probe.state_dict()}
-            kept |= {"optimizer": optimizer.state_dict(), "step": step}
+            kept |= {"optimizers": [o.state_dict() for o in optimizers], "step": step}
             torch.save(kept, args.out / "part.pt")
             (args.out / "part.pt").replace(last)
             save(model, args.out / "tiny")
@@ -497,8 +494,8 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, required=True, help="folder that keeps the rendered pictures (2 GB)")
     parser.add_argument("--out", type=Path, required=True, help="folder for curve.csv, last.pt and the model in tiny/")
     parser.add_argument("--count", type=int, default=20_000, help="pictures in the bank")
-    parser.add_argument("--small", type=int, default=2600, help="steps at 64 px, 48 pictures a process")
-    parser.add_argument("--large", type=int, default=700, help="steps at 128 px, 24 pictures a process")
+    parser.add_argument("--small", type=int, default=2100, help="steps at 64 px, 48 pictures a process")
+    parser.add_argument("--large", type=int, default=450, help="steps at 128 px, 24 pictures a process")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--processes", type=int, default=2, help="one thread each")
     parser.add_argument("--seed", type=int, default=0)

@@ -15,6 +15,7 @@ from torch import Tensor
 from zsad.data.dataset import batches
 from zsad.methods.base import Method
 from zsad.metrics import image_metrics, pixel_metrics
+from zsad.results import whole
 from zsad.types import Sample
 
 #: key and heading of every column of a table, as the papers order them
@@ -116,10 +117,8 @@ def mean_row(rows: Sequence[Row]) -> Row:
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """A table as CSV, values in [0, 1]; whole or not at all."""
-    part = path.with_name(path.name + ".part")
     keys = list(rows[0].values) if rows else []
-    with part.open("w", newline="") as file:
+    with whole(path) as part, part.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["class", "images", *keys])
         writer.writerows([row.class_name, row.images, *(f"{row.values[key]:.6f}" for key in keys)] for row in rows)
-    part.replace(path)

@@ -50,7 +50,7 @@ def upsample(values: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Te
     if values.shape[1] != grid[0] * grid[1]:
         raise ZsadError(f"{values.shape[1]} patch values for a grid of {grid[0]} x {grid[1]}; is CLS still attached?")
     planes = values[..., None] if values.ndim == 2 else values
-    planes = planes.transpose(1, 2).unflatten(-1, grid)
+    planes = planes.transpose(1, 2).reshape(len(planes), -1, *grid)
     planes = F.interpolate(planes, size=size, mode="bilinear", align_corners=False)
     return planes[:, 0] if values.ndim == 2 else planes
 

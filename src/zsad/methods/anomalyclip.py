@@ -5,7 +5,8 @@ Reference: zqhang/AnomalyCLIP, commit 45ed4dd35c05797d854294b5e8d585c545920089.
 As released, and kept:
     - CLS is projected without the final norm, patches with it (AnomalyCLIP.py:383-387).
     - The patch stream only sums V-V attention outputs, from block 6 on; it has no MLP (AnomalyCLIP.py:139-168).
-    - One map, of block 24: the released weights know no other (train.sh, test.sh). The paper's four: layers=(6, 12, 18, 24).
+    - One map, of block 24: the released weights know no other (train.sh, test.sh).
+      The paper's four: layers=(6, 12, 18, 24).
     - The local loss weighs 4; the paper says lambda = 1.
     - Deep tokens overwrite positions 1..4 before blocks 2..9, rounded to half precision (AnomalyCLIP.py:237-251).
     - The softmax is taken before upsampling, and maps of several layers are summed (test.py:102-109).
@@ -140,7 +141,8 @@ class AnomalyCLIP(Method):
         anomalous = self.normal_context if self.anomalous_context is None else self.anomalous_context
         contexts = [self.normal_context, anomalous] * len(class_names)
         endings = [sentence for name in class_names for sentence in self.sentences(name)]
-        return encode_with_context(text, tokenizer, contexts, endings, self.deep.edit()).unflatten(0, (-1, 2))
+        features = encode_with_context(text, tokenizer, contexts, endings, self.deep.edit())
+        return features.reshape(len(class_names), 2, -1)
 
     def _text(self, count: int, class_names: Sequence[str] | None) -> Tensor:
         """[2, E] for all images, or [B, 2, E] where prompts name the object."""

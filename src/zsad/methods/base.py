@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from zsad.backbones.clip import CLIP
 from zsad.errors import ZsadError, unknown
+from zsad.results import whole
 from zsad.types import Prediction
 
 #: name -> module and class; a new method is one file and one line here
@@ -133,9 +134,6 @@ class Method(nn.Module, ABC):
 
     def save(self, path: str | Path) -> None:
         """Write what was learned, the Config and the backbone's name and hash; whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
         note = {
             "method": self.name,
             "config": json.dumps(dataclasses.asdict(self.config)),
@@ -143,8 +141,9 @@ class Method(nn.Module, ABC):
             "backbone_sha256": self.backbone.digest,
             "thresholds": json.dumps(dataclasses.asdict(self.thresholds)),
         }
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, part, metadata=note)
-        part.replace(path)
+        state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        with whole(Path(path)) as part:
+            save_file(state, part, metadata=note)
 
 
 def method_class(name: str) -> type[Method]:
@@ -188,7 +187,7 @@ def parse_switches(kind: type[Method], pairs: Sequence[str]) -> dict[str, Any]:
     defaults = dataclasses.asdict(kind.config_class())
     found: dict[str, Any] = {}
     for pair in pairs:
-        key, equals, text = pair.partition("=")
+        key, _, text = pair.partition("=")
         if key not in defaults:
             raise unknown(f"{kind.name} switch", key, defaults, "zsad methods")
         try:

@@ -38,7 +38,7 @@ class DeepTokens(nn.Module):
         super().__init__()
         sets = max(depth - 1, 0) if length else 0
         self.sets = nn.ParameterList([nn.Parameter(torch.randn(length, width) * 0.02) for _ in range(sets)])
-        self.half = half
+        self.rounded = half
 
     def edit(self) -> Edit:
         """For :func:`zsad.backbones.vit.walk`."""
@@ -47,7 +47,7 @@ class DeepTokens(nn.Module):
             if not 2 <= i <= len(self.sets) + 1:
                 return x
             tokens = self.sets[i - 2]
-            return splice(x, 1, HalfGradient.apply(tokens) if self.half else tokens)  # type: ignore[no-untyped-call]
+            return splice(x, 1, HalfGradient.apply(tokens) if self.rounded else tokens)  # type: ignore[no-untyped-call]
 
         return insert
 

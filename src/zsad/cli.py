@@ -1,0 +1,400 @@
+"""Words on the command line to one call of the library; the only file that prints. Heavy imports are local."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from zsad import __version__
+from zsad.errors import ZsadError
+
+if TYPE_CHECKING:
+    from zsad.evaluate import Row
+    from zsad.methods.base import Method
+    from zsad.types import Sample
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+app = typer.Typer(
+    help="Zero-shot anomaly detection: find defects and lesions in images of objects nobody trained on.",
+    epilog="Start with: zsad demo",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Datasets: make the synthetic one, look at what a folder holds.", no_args_is_help=True)
+weights_app = typer.Typer(help="Backbones and published checkpoints.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+MethodName = Annotated[str, typer.Option("--method", "-m", help="A name of `zsad methods`.")]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", "-w", help="A checkpoint, or a name of `zsad weights list`; default: embedded."),
+]
+BackboneName = Annotated[
+    str, typer.Option("--backbone", "-b", help="A name of `zsad weights list`, a file or a folder.")
+]
+Root = Annotated[Path, typer.Argument(help="Labelled: MVTec AD's layout, or normal/ and anomaly/ with masks/.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Size = Annotated[int | None, typer.Option(help="Side of the network input in pixels; default: as published.", min=8)]
+BatchSize = Annotated[int, typer.Option(help="Images that go through the tower at once.", min=1)]
+
+
+def main() -> None:
+    """Entry point: an error of zsad ends with its message and exit code 1, wrong usage with 2."""
+    try:
+        app()
+    except ZsadError as error:
+        err.print(f"[bold red]zsad:[/] {_plain(str(error))}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("zsad: stopped")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    """Text whose square brackets are not markup."""
+    return text.replace("[", r"\[")
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False) -> None:
+    """Zero-shot anomaly detection: find defects and lesions in images of objects nobody trained on."""
+    if show:
+        out.print(f"zsad {__version__}")
+        raise typer.Exit
+
+
+@contextmanager
+def bar(text: str, total: int | None) -> Iterator[Any]:
+    """A progress bar on the error stream; `progress.advance(task)` through the function that is yielded."""
+    parts = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*parts, console=err, transient=True) as progress:
+        task = progress.add_task(text, total=total)
+
+        def advance(step: int = 1, note: str | None = None) -> None:
+            progress.update(task, advance=step, description=f"{text}  {note}" if note else text)
+
+        yield advance
+
+
+def columns(first: str, *others: str) -> Table:
+    """A table without lines, whose first column is never cut."""
+    shown = Table(box=None)
+    shown.add_column(first, no_wrap=True)
+    for heading in others:
+        shown.add_column(heading, overflow="fold")
+    return shown
+
+
+def load(method: str, weights: str | None, backbone: str, device: str) -> Method:
+    """A method ready to predict, with one line about the embedded model where that is what it is."""
+    from zsad import api
+
+    with err.status(f"loading {method} on {backbone}"):
+        found = api.load(method, weights, backbone, device)
+    if backbone == api.DEFAULT_BACKBONE:
+        err.print(
+            "[dim]This is the small embedded model, for trying things out. The real one: "
+            "--backbone clip-vit-l-14-336 --weights anomalyclip/mvtec[/]"
+        )
+    return found
+
+
+@app.command(epilog="Example: zsad predict photos/ --out results")
+def predict(
+    paths: Annotated[list[str], typer.Argument(help="Image files, folders, or quoted patterns.")],
+    method: MethodName = "anomalyclip",
+    weights: Weights = None,
+    backbone: BackboneName = "tiny",
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables, maps and overlays.")] = Path("results"),
+    device: Device = "auto",
+    size: Size = None,
+    batch_size: BatchSize = 8,
+    threshold: Annotated[
+        float | None, typer.Option(help="Anomalous from this score on; default: the checkpoint's own.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What is shown, for methods whose prompts name it.")] = "object",
+    maps: Annotated[bool, typer.Option(help="Write float32 TIFF maps.")] = True,
+    overlays: Annotated[bool, typer.Option(help="Write PNG overlays.")] = True,
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace what is in the folder.")] = False,
+) -> None:
+    """Score images and show where they are anomalous.
+
+    Writes predictions.csv and predictions.jsonl, float32 maps and overlays. An unreadable file gets a row with its
+    error, the others are done, and the exit code is 1 at the end.
+    """
+    from zsad.api import input_size
+    from zsad.data.layouts import find_images
+    from zsad.predict import predict_files
+
+    files = find_images(paths)
+    found = load(method, weights, backbone, device)
+    rows = []
+    with bar("predicting", len(files)) as advance:
+        for row in predict_files(
+            found,
+            files,
+            to,
+            size=size or input_size(found),
+            batch_size=batch_size,
+            threshold=found.thresholds.image if threshold is None else threshold,
+            overlays=overlays,
+            maps=maps,
+            resume=resume,
+            overwrite=overwrite,
+            class_name=name,
+        ):
+            rows.append(row)
+            advance()
+    shown = columns("image", "score", "decision")
+    for row in sorted(rows, key=lambda r: (not r.error, -r.score if not r.error else 0))[:30]:
+        colour = "red" if row.error else "yellow" if row.decision == "anomalous" else "green"
+        text = "error" if row.error else f"{row.score:.3f}"
+        shown.add_row(_plain(str(row.path)), text, f"[{colour}]{_plain(row.error or row.decision)}[/]")
+    out.print(shown)
+    failed = sum(bool(row.error) for row in rows)
+    more = f", the highest 30 shown of {len(rows)}" if len(rows) > 30 else ""
+    out.print(f"{len(rows) - failed} images done, {failed} unreadable{more}; results in {_plain(str(to))}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: zsad train data/auxiliary --out my.safetensors")
+def train(
+    root: Root,
+    to: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write (.safetensors).")],
+    method: MethodName = "anomalyclip",
+    backbone: BackboneName = "tiny",
+    device: Device = "auto",
+    size: Size = None,
+    epochs: Annotated[int | None, typer.Option(help="Default: as published.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Default: as published.", min=1)] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate; default: as published.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same weights on one machine.")] = 111,
+    switches: Annotated[
+        list[str] | None, typer.Option("--set", help="A switch of the method, such as layers=6,12,18,24.")
+    ] = None,
+) -> None:
+    """Train a method on an auxiliary dataset, whose test split is used as in the papers."""
+    from zsad.api import choose_device, input_size
+    from zsad.backbones.weights import load as load_backbone
+    from zsad.data.layouts import folder
+    from zsad.methods.base import build, method_class, parse_switches
+    from zsad.train import Plan
+    from zsad.train import train as run
+
+    chosen = parse_switches(method_class(method), switches or [])
+    samples = folder(root)
+    model = build(method, load_backbone(backbone, device=choose_device(device)), **chosen)
+    model.to(model.backbone.logit_scale.device)
+    learnable = sum(p.numel() for p in model.parameters())
+    err.print(f"training {method} on {backbone}: {len(samples)} images, {learnable:,} learnable parameters")
+    with bar("encoding, then training", None) as advance:
+        steps = 0
+
+        def report(step: int, total: int, terms: dict[str, float]) -> None:
+            nonlocal steps
+            steps = total
+            words = "  ".join(f"{name} {value:.3f}" for name, value in terms.items())
+            advance(1, f"step {step} of {total}  {words}")
+
+        run(model, samples, size or input_size(model), Plan(epochs, batch_size, rate, seed), report)
+    model.save(to)
+    out.print(f"{to}: {steps} steps; try it: zsad evaluate FOLDER --weights {to} --backbone {backbone}")
+
+
+@app.command(epilog="Example: zsad evaluate data/unseen")
+def evaluate(
+    root: Root,
+    method: MethodName = "anomalyclip",
+    weights: Weights = None,
+    backbone: BackboneName = "tiny",
+    device: Device = "auto",
+    size: Size = None,
+    batch_size: BatchSize = 16,
+    to: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as CSV.")] = None,
+) -> None:
+    """Image and pixel metrics per class, and their mean."""
+    from zsad.api import input_size
+    from zsad.data.layouts import folder
+    from zsad.evaluate import score_samples, table, write_csv
+
+    samples = by_class(folder(root))
+    found = load(method, weights, backbone, device)
+    errors = []
+    with bar("evaluating", len(samples)) as advance:
+
+        def scored() -> Iterator[Any]:
+            for s in score_samples(found, samples, size or input_size(found), batch_size):
+                advance()
+                if s.error:
+                    errors.append(s.error)
+                yield s
+
+        rows = table(scored())
+    out.print(metrics_table(rows))
+    if to:
+        write_csv(rows, to)
+    for error in errors:
+        err.print(f"[red]left out:[/] {_plain(error)}")
+    if errors:
+        raise typer.Exit(1)
+
+
+def by_class(samples: Iterable[Sample]) -> list[Sample]:
+    """Samples sorted by class, otherwise in their order."""
+    return sorted(samples, key=lambda sample: sample.class_name)
+
+
+def metrics_table(rows: list[Row]) -> Table:
+    """Numbers in percent, as the papers print them."""
+    from zsad.evaluate import COLUMNS
+
+    shown = columns("class", "images", *(heading for _, heading in COLUMNS))
+    for row in rows:
+        values = [row.values.get(key, float("nan")) for key, _ in COLUMNS]
+        cells = ["-" if isnan(value) else f"{100 * value:.1f}" for value in values]
+        shown.add_row(row.class_name, str(row.images), *cells, style="bold" if row.class_name == "mean" else None)
+    return shown
+
+
+@app.command(epilog="Example: zsad demo --out demo")
+def demo(
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images and the page.")] = Path("demo"),
+    device: Device = "auto",
+) -> None:
+    """Detect defects on objects nobody trained on, with the embedded model, and write a page that shows it."""
+    import time
+
+    from zsad.data import synthetic
+    from zsad.demo import run
+
+    began = time.perf_counter()
+    images = to / "images"
+    if not images.exists():
+        with bar("drawing the unseen objects", synthetic.total("unseen")) as advance:
+            synthetic.write(images, "unseen", progress=advance, workers=2)
+    found = load("anomalyclip", None, "tiny", device)
+    with bar("detecting", synthetic.total("unseen")) as advance:
+        rows = run(found, images, to / "index.html", advance)
+    out.print(metrics_table(rows))
+    out.print(f"in percent; {time.perf_counter() - began:.0f} s. The page with images, maps and masks:")
+    out.print(f"  {_plain(str((to / 'index.html').resolve()))}", style="bold", soft_wrap=True)
+
+
+@app.command()
+def methods() -> None:
+    """The methods, what they learn and their switches."""
+    from zsad.methods.base import METHODS, describe
+
+    shown = columns("method", "paper", "switches")
+    for name in METHODS:
+        paper, switches = describe(name)
+        shown.add_row(name, paper, ", ".join(switches))
+    out.print(shown)
+
+
+@data_app.command("synth", epilog="Example: zsad data synth data/unseen --half unseen")
+def synth(
+    root: Annotated[Path, typer.Argument(help="Folder to make.")],
+    half: Annotated[
+        str, typer.Option(help="unseen, or auxiliary (what the embedded model was trained on).")
+    ] = "unseen",
+    normal: Annotated[int, typer.Option(help="Normal test images per category.", min=0)] = 10,
+    anomalous: Annotated[int, typer.Option(help="Anomalous test images per category.", min=0)] = 20,
+    size: Annotated[int, typer.Option(help="Side in pixels.", min=32)] = 224,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pixels.", min=0)] = 0,
+) -> None:
+    """Draw the synthetic dataset, with exact masks, in MVTec AD's layout."""
+    from zsad.data import synthetic
+    from zsad.errors import unknown
+
+    if half not in ("unseen", "auxiliary"):
+        raise unknown("half", half, ("unseen", "auxiliary"), "zsad data synth --help")
+    with bar(f"drawing {root}", synthetic.total(half, normal, anomalous, 0)) as advance:  # type: ignore[arg-type]
+        synthetic.write(
+            root,
+            half,  # type: ignore[arg-type]
+            normal=normal,
+            anomalous=anomalous,
+            size=size,
+            seed=seed,
+            workers=2,
+            progress=advance,
+        )
+    out.print(f"{root}: try it: zsad evaluate {root}")
+
+
+@data_app.command("show", epilog="Example: zsad data show data/unseen")
+def show(root: Root) -> None:
+    """What a folder holds, as zsad reads it: classes, normal and anomalous images, masks."""
+    from zsad.data.layouts import folder
+
+    samples = folder(root)
+    shown = columns("class", "normal", "anomalous", "unlabelled", "masks")
+    for name in sorted({s.class_name for s in samples}):
+        own = [s for s in samples if s.class_name == name]
+        counts = [sum(s.label == label for s in own) for label in (0, 1, None)]
+        shown.add_row(name, *map(str, counts), str(sum(s.mask is not None for s in own)))
+    out.print(shown)
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Backbones and published checkpoints that can be named on the command line."""
+    from urllib.parse import urlsplit
+
+    from zsad.backbones.registry import BACKBONES
+    from zsad.methods.released import RELEASED
+
+    shown = columns("backbone", "text", "licence", "sha256", "source")
+    for row in BACKBONES.values():
+        source = row.hub.repository if row.hub else urlsplit(row.url.url).netloc if row.url else "in the package"
+        known = (row.hub and row.hub.sha256) or (row.url and row.url.sha256) or ""
+        shown.add_row(row.name, "yes" if row.text else "no", row.licence, known[:12], source)
+    out.print(shown)
+    out.print()
+    shown = columns("checkpoint", "backbone", "trained on", "licence", "reproduces")
+    for kept in RELEASED.values():
+        shown.add_row(kept.name, kept.backbone, kept.trained_on, kept.licence, kept.reproduces)
+    out.print(shown)
+
+
+@weights_app.command("convert", epilog="Example: zsad weights convert epoch_15.pth --out mvtec.safetensors")
+def weights_convert(
+    file: Annotated[Path, typer.Argument(help="A checkpoint in its authors' layout.")],
+    to: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write (.safetensors).")],
+    method: MethodName = "anomalyclip",
+    backbone: BackboneName = "clip-vit-l-14-336",
+) -> None:
+    """Turn a released checkpoint into one of zsad; read safely, every tensor accounted for."""
+    from zsad.api import convert
+    from zsad.backbones.weights import load as load_backbone
+
+    convert(file, method, load_backbone(backbone)).save(to)
+    out.print(f"{to}: use it with --weights {to} --backbone {backbone}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The demonstration: a method on a labelled folder, as numbers and as one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from zsad.api import input_size
+from zsad.data.images import read_image
+from zsad.data.layouts import folder
+from zsad.evaluate import COLUMNS, Row, Scored, score_samples, table
+from zsad.methods.base import Method
+from zsad.report import Example, write_page
+
+
+def run(method: Method, root: Path, page: Path, progress: Callable[[], None] | None = None) -> list[Row]:
+    """Evaluate a method on a folder and write a page about it.
+
+    Args:
+        method: Ready to predict.
+        root: A labelled folder, see :func:`zsad.data.layouts.folder`.
+        page: The HTML file; it appears whole or not at all.
+        progress: Called once per image.
+
+    Returns:
+        One row per class, and their mean as the last.
+    """
+    samples = sorted(folder(root), key=lambda sample: sample.class_name)
+    examples: list[Example] = []
+
+    def seen() -> Iterator[Scored]:
+        for scored in score_samples(method, samples, input_size(method)):
+            if not scored.error:
+                examples.append(example(scored, method.thresholds.image))
+            if progress:
+                progress()
+            yield scored
+
+    rows = table(seen())
+    write_page(
+        page,
+        title="zsad: defects on objects nobody trained on",
+        subtitle=f"{method.name} on {method.backbone.name}, {len(examples)} images of {len(rows) - 1} classes",
+        table=[{"class": row.class_name, "images": row.images, **row.values} for row in rows],
+        columns=[("class", "class"), ("images", "images"), *COLUMNS],
+        examples=examples,
+        facts=facts(method),
+        limit=method.map_limit,
+        contour=method.thresholds.pixel * method.map_limit,
+        threshold=method.thresholds.image,
+    )
+    return rows
+
+
+def example(scored: Scored, threshold: float) -> Example:
+    """A scored sample as the page shows it."""
+    sample = scored.sample
+    return Example(
+        heading=f"{sample.class_name}, {sample.defect or 'unknown'}".replace("_", " "),
+        score=scored.score,
+        label=int(sample.known_anomalous),
+        decision="anomalous" if scored.score >= threshold else "normal",
+        image=read_image(sample.image),
+        map=scored.map.numpy(),
+        mask=None if scored.mask is None else scored.mask.numpy(),
+    )
+
+
+def facts(method: Method) -> list[tuple[str, str]]:
+    """What a reader should know about the numbers."""
+    learnable = sum(p.numel() for p in method.parameters())
+    return [
+        ("method", method.name),
+        ("backbone", f"{method.backbone.name} (sha256 {method.backbone.digest[:12]})"),
+        ("learned parameters", f"{learnable:,}"),
+        ("input", f"{input_size(method)} x {input_size(method)} pixels"),
+        ("decision", f"anomalous from {method.thresholds.image:.2f} on, the best F1 on the training images"),
+    ]

@@ -1,0 +1,105 @@
+"""The command line as a person types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from zsad import cli
+from zsad.data import synthetic
+
+runner = CliRunner()
+
+
+def run(*words: object) -> tuple[int, str]:
+    """Exit code and everything printed, as `zsad WORDS` gives them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "zsad.cli", *map(str, words)], capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("set") / "unseen"
+    synthetic.write(root, "unseen", normal=1, anomalous=2, size=64)
+    return root
+
+
+def test_help_and_package_do_not_import_torch() -> None:
+    code = "import sys, zsad, zsad.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["predict", "train", "evaluate", "demo", "data synth", "data show", "weights convert"]
+)
+def test_every_help_text_has_an_example(command: str) -> None:
+    result = runner.invoke(cli.app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert "Example: zsad " + command in " ".join(result.output.split())
+
+
+def test_predict_writes_tables_maps_and_overlays_and_goes_on_after_a_bad_file(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(synthetic.render("marble", "crack", 3, 64).image).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    code, said = run("predict", tmp_path, "--out", tmp_path / "results")
+    assert code == 1
+    assert "2 images done, 1 unreadable" in said
+    assert "--backbone clip-vit-l-14-336 --weights anomalyclip/mvtec" in " ".join(said.split())
+    rows = [json.loads(line) for line in (tmp_path / "results" / "predictions.jsonl").read_text().splitlines()]
+    assert [bool(row["error"]) for row in rows] == [False, False, True]
+    assert {path.name for path in (tmp_path / "results" / "maps").iterdir()} == {"a.tiff", "b.tiff"}
+    assert {path.name for path in (tmp_path / "results" / "overlays").iterdir()} == {"a.png", "b.png"}
+    code, said = run("predict", tmp_path / "a.png", "--out", tmp_path / "results")
+    assert code == 1
+    assert "--resume" in said
+
+
+def test_train_then_evaluate_with_its_checkpoint(unseen: Path, tmp_path: Path) -> None:
+    kept, numbers = tmp_path / "own.safetensors", tmp_path / "numbers.csv"
+    words = ("--size", 64, "--set", "layers=12,24", "--set", "context_length=4")
+    code, said = run("train", unseen, "--out", kept, "--epochs", 1, *words)
+    assert code == 0, said
+    code, said = run("evaluate", unseen, "--weights", kept, "--size", 64, "--out", numbers)
+    assert code == 0, said
+    assert "mean" in said
+    assert numbers.read_text().splitlines()[-1].startswith("mean,30,")
+
+
+@pytest.mark.parametrize(
+    ("words", "proposed"),
+    [
+        (("evaluate", "{unseen}", "--method", "anomalyclp"), 'did you mean "anomalyclip"'),
+        (("evaluate", "{unseen}", "--backbone", "clip-vit-l14-336"), 'did you mean "clip-vit-l-14-336"'),
+        (("evaluate", "{unseen}", "--weights", "anomalyclip/mvtc"), 'did you mean "anomalyclip/mvtec"'),
+        (("train", "{unseen}", "--out", "x.safetensors", "--set", "layer=24"), 'did you mean "layers"'),
+        (("data", "synth", "x", "--half", "unsen"), 'did you mean "unseen"'),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_proposed_and_exit_code_1(
+    unseen: Path, words: tuple[str, ...], proposed: str
+) -> None:
+    code, said = run(*(word.format(unseen=unseen) for word in words))
+    assert code == 1
+    assert proposed in " ".join(said.split())
+    assert "Traceback" not in said
+
+
+def test_wrong_usage_ends_with_exit_code_2() -> None:
+    assert run("predict")[0] == 2
+    assert run("evaluate", "x", "--siz", 3)[0] == 2
+
+
+def test_methods_and_weights_are_listed() -> None:
+    assert "anomalyclip" in runner.invoke(cli.app, ["methods"]).output
+    listed = runner.invoke(cli.app, ["weights", "list"]).output
+    assert "clip-vit-l-14-336" in listed
+    assert "anomalyclip/mvtec" in listed

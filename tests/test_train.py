@@ -1,0 +1,152 @@
+"""Training and evaluation on a small synthetic folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zsad import train as training
+from zsad.backbones import weights
+from zsad.data import synthetic
+from zsad.data.layouts import folder
+from zsad.errors import ZsadError
+from zsad.evaluate import Row, class_row, mean_row, score_samples, table, write_csv
+from zsad.methods.base import Method, build
+from zsad.train import Plan, train
+from zsad.types import Sample
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    root = tmp_path_factory.mktemp("set") / "auxiliary"
+    synthetic.write(root, "auxiliary", normal=1, anomalous=1, size=SIZE)
+    return folder(root)[:12]
+
+
+def untrained() -> Method:
+    torch.manual_seed(0)
+    return build("anomalyclip", weights.load("tiny"))
+
+
+def state_after(samples: list[Sample], **plan: int) -> dict[str, torch.Tensor]:
+    method = untrained()
+    train(method, samples, SIZE, Plan(epochs=1, batch_size=4, **plan))
+    return method.state_dict()
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_seed_others(samples: list[Sample]) -> None:
+    a, b, c = state_after(samples), state_after(samples), state_after(samples, seed=5)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not torch.equal(a["normal_context"], c["normal_context"])
+
+
+def test_features_kept_or_computed_again_train_the_same_weights(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = state_after(samples)
+    monkeypatch.setattr(training, "KEPT_BYTES", 0)
+    again = state_after(samples)
+    for key in kept:  # batches of another size round differently in the tower
+        torch.testing.assert_close(kept[key], again[key], atol=1e-4, rtol=0)
+
+
+def test_every_step_is_reported_with_the_terms_of_the_loss(samples: list[Sample]) -> None:
+    seen: list[tuple[int, int, dict[str, float]]] = []
+    train(untrained(), samples, SIZE, Plan(epochs=2, batch_size=5), lambda *told: seen.append(told))
+    assert [step for step, _, _ in seen] == [1, 2, 3, 4, 5, 6]
+    assert {total for _, total, _ in seen} == {6}
+    assert seen[0][2].keys() == {"global", "focal", "dice"}
+
+
+def test_training_sets_the_thresholds(samples: list[Sample]) -> None:
+    method = untrained()
+    train(method, samples, SIZE, Plan(epochs=1))
+    scores = [scored.score for scored in score_samples(method, samples, SIZE)]
+    assert any(method.thresholds.image == pytest.approx(score) for score in scores)
+    assert not method.training
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": None}, "label for every image"),
+        ({"mask": None}, "mask for every anomalous"),
+        ({"label": 0}, "normal and anomalous"),
+    ],
+)
+def test_a_set_that_cannot_be_trained_on_is_refused(
+    samples: list[Sample], change: dict[str, object], message: str
+) -> None:
+    anomalous = [dataclasses.replace(sample, **change) for sample in samples if sample.label == 1]  # type: ignore[arg-type]
+    with pytest.raises(ZsadError, match=message):
+        train(untrained(), anomalous, SIZE)
+
+
+def test_training_stops_at_an_unreadable_file_and_names_it(samples: list[Sample], tmp_path: Path) -> None:
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"no image")
+    with pytest.raises(ZsadError, match=r"broken\.png"):
+        train(untrained(), [*samples, Sample(bad, label=0)], SIZE, Plan(epochs=1))
+
+
+def test_evaluation_goes_on_after_an_unreadable_file(samples: list[Sample], tmp_path: Path) -> None:
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"no image")
+    scored = list(score_samples(untrained(), [samples[0], Sample(bad, label=0), samples[1]], SIZE))
+    assert [bool(s.error) for s in scored].count(True) == 1
+    assert len(scored) == 3
+
+
+def test_a_map_that_is_the_mask_has_perfect_pixel_metrics(tmp_path: Path) -> None:
+    from zsad.evaluate import Scored
+
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[2:5, 3:6] = True
+    empty = torch.zeros_like(mask)
+    scored = [
+        Scored(Sample(Path("a"), label=1), 0.9, mask.float(), mask),
+        Scored(Sample(Path("b"), label=0), 0.1, empty.float(), empty),
+    ]
+    values = class_row("x", scored).values
+    assert {round(value, 6) for value in values.values()} == {1.0}
+
+
+def test_without_masks_pixel_metrics_are_nan_and_image_metrics_stay() -> None:
+    from zsad.evaluate import Scored
+
+    scored = [Scored(Sample(Path("a"), label=label), label, torch.zeros(4, 4), None) for label in (0, 1)]
+    values = class_row("x", scored).values
+    assert values["image_auroc"] == 1
+    assert np.isnan(values["pixel_auroc"])
+
+
+def test_the_mean_leaves_out_classes_without_a_value() -> None:
+    rows = [Row("a", 2, {"image_auroc": 0.5}), Row("b", 3, {"image_auroc": float("nan")})]
+    assert mean_row(rows) == Row("mean", 5, {"image_auroc": 0.5})
+
+
+def test_a_table_has_a_row_per_class_in_order_and_the_mean_last(samples: list[Sample], tmp_path: Path) -> None:
+    rows = table(score_samples(untrained(), samples[:6], SIZE))
+    assert [row.class_name for row in rows] == [*dict.fromkeys(s.class_name for s in samples[:6]), "mean"]
+    write_csv(rows, tmp_path / "table.csv")
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == len(rows) + 1
+
+
+def test_the_backbone_is_untouched_by_training(samples: list[Sample]) -> None:
+    method = untrained()
+    before = {key: value.clone() for key, value in method.backbone.state_dict().items()}
+    train(method, samples, SIZE, Plan(epochs=1))
+    assert all(torch.equal(value, before[key]) for key, value in method.backbone.state_dict().items())
+
+
+def test_images_of_any_size_are_evaluated_at_the_input_size(tmp_path: Path) -> None:
+    Image.new("RGB", (31, 57)).save(tmp_path / "a.png")
+    (scored,) = score_samples(untrained(), [Sample(tmp_path / "a.png")], SIZE)
+    assert scored.map.shape == (SIZE, SIZE)
