@@ -122,7 +122,7 @@ def test_losses_gradients_and_the_first_step_are_the_released_ones(group: str, s
         assert p.grad.norm().item() == pytest.approx(float(golden()[f"{group}/grad.l2/{LEARNED[name]}"]), rel=1e-3)
         if group == "train":
             expected = torch.from_numpy(golden()[f"train/grad/{LEARNED[name]}"]).reshape(p.shape)
-            assert (p.grad - expected).norm() <= 1e-3 * expected.norm()
+            assert (p.grad - expected).norm() <= 2e-4 * expected.norm()
     optimizer.step()
     if group != "train_without_half_cast":
         for name, p in model.named_parameters():
@@ -187,7 +187,9 @@ def test_deep_length_zero_has_no_deep_tokens() -> None:
     assert {name for name, _ in model.named_parameters()} == {"normal_context", "anomalous_context"}
 
 
-@pytest.mark.parametrize("bad", [{"attention": ("vq",)}, {"losses": ()}, {"layers": (0,)}, {"layers": ()}])
+@pytest.mark.parametrize(
+    "bad", [{"attention": ("vq",)}, {"losses": ()}, {"layers": (0,)}, {"layers": ()}, {"context_length": 3}]
+)
 def test_impossible_switches_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ZsadError, match="anomalyclip"):
         Config(**bad)  # type: ignore[arg-type]

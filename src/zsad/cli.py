@@ -197,6 +197,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a method on an auxiliary dataset, whose test split is used as in the papers."""
+    import torch
+
     from zsad.api import choose_device, input_size
     from zsad.backbones.weights import load as load_backbone
     from zsad.data.layouts import folder
@@ -206,6 +208,7 @@ def train(
 
     chosen = parse_switches(method_class(method), switches or [])
     samples = folder(root)
+    torch.manual_seed(seed)
     model = build(method, load_backbone(backbone, device=choose_device(device)), **chosen)
     model.to(model.backbone.logit_scale.device)
     learnable = sum(p.numel() for p in model.parameters())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from zsad.data.dataset import batches, masks_known
 from zsad.errors import ZsadError
-from zsad.evaluate import score_samples
 from zsad.methods.base import Features, Method, Thresholds
 from zsad.metrics import f1_max
 from zsad.types import Sample
 
 KEPT_BYTES = 4 * 2**30  # features of this size are kept in memory; larger ones are computed again in every epoch
+KEPT_PIXELS = 5 * 10**7  # of all maps together, for the pixel threshold
 
 Report = Callable[[int, int, dict[str, float]], None]  # step, number of steps, the terms of the loss
 
@@ -78,15 +78,15 @@ def train(
             if report:
                 report(done, steps, terms)
     method.eval()
-    method.thresholds = best_thresholds(method, samples, size)
+    chunks = (range(len(samples))[i : i + 16] for i in range(0, len(samples), 16))
+    parts = (take(kept, chunk) for chunk in chunks) if kept else _encoded(method, samples, size, 16)
+    method.thresholds = best_thresholds(method, parts, len(samples))
 
 
 def step(method: Method, data: Encoded, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One step of the optimizer on one batch; the terms of the loss before it."""
     device = next(method.parameters()).device
-    f = data.features
-    moved = dataclasses.replace(f, image=f.image.to(device), patches=f.patches.to(device))
-    terms = method.loss(moved, data.masks.to(device), data.labels.to(device), data.class_names)
+    terms = method.loss(on(data.features, device), data.masks.to(device), data.labels.to(device), data.class_names)
     optimizer.zero_grad()
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -132,9 +132,8 @@ def _encoded(method: Method, samples: Sequence[Sample], size: int, batch_size: i
         if batch.errors:
             raise ZsadError(f"the training set has an unreadable file; mend or remove it:\n  {batch.errors[0][1]}")
         assert batch.masks is not None
-        f = method.encode(batch.images.to(towers.logit_scale.device))
-        f = dataclasses.replace(f, image=f.image.cpu(), patches=f.patches.cpu())
-        yield Encoded(f, batch.masks, batch.labels, [sample.class_name for sample in batch.samples])
+        features = on(method.encode(batch.images.to(towers.logit_scale.device)), torch.device("cpu"))
+        yield Encoded(features, batch.masks, batch.labels, [sample.class_name for sample in batch.samples])
 
 
 def take(data: Encoded, chosen: Sequence[int]) -> Encoded:
@@ -143,9 +142,29 @@ def take(data: Encoded, chosen: Sequence[int]) -> Encoded:
     return Encoded(data.features[index], data.masks[index], data.labels[index], [data.class_names[i] for i in index])
 
 
-def best_thresholds(method: Method, samples: Sequence[Sample], size: int) -> Thresholds:
-    """Thresholds of the best image F1 and the best pixel F1 on some samples."""
-    scored = list(score_samples(method, samples, size))
-    image = f1_max([s.score for s in scored], [s.sample.label == 1 for s in scored])[1]
-    maps, masks = torch.stack([s.map for s in scored]), torch.stack([s.mask for s in scored if s.mask is not None])
-    return Thresholds(image, f1_max(maps, masks)[1] / method.map_limit)
+@torch.inference_mode()
+def best_thresholds(method: Method, parts: Iterable[Encoded], count: int) -> Thresholds:
+    """Thresholds of the best image F1 and the best pixel F1.
+
+    Args:
+        method: Trained.
+        parts: Features with their truth, a batch at a time.
+        count: Number of images in all parts; of large sets only every k-th row and column of pixels is looked at.
+    """
+    scores, labels, maps, masks = [], [], [], []
+    device = method.backbone.logit_scale.device
+    for part in parts:
+        made = method.score(on(part.features, device), part.class_names)
+        stride = max(1, round((count * made.map[0].numel() / KEPT_PIXELS) ** 0.5))
+        scores.append(made.score.cpu())
+        labels.append(part.labels == 1)
+        maps.append(made.map[:, ::stride, ::stride].cpu())
+        masks.append(part.masks[:, ::stride, ::stride])
+    image = f1_max(torch.cat(scores), torch.cat(labels))[1]
+    pixel = f1_max(torch.cat(maps), torch.cat(masks))[1]
+    return Thresholds(image, pixel / method.map_limit)
+
+
+def on(features: Features, device: torch.device) -> Features:
+    """The features on another device."""
+    return dataclasses.replace(features, image=features.image.to(device), patches=features.patches.to(device))

@@ -9,11 +9,11 @@ As released, and kept:
       The paper's four: layers=(6, 12, 18, 24).
     - The local loss weighs 4; the paper says lambda = 1.
     - Deep tokens overwrite positions 1..4 before blocks 2..9, rounded to half precision (AnomalyCLIP.py:237-251).
-    - The softmax is taken before upsampling, and maps of several layers are summed (test.py:102-109).
 Not kept:
     - The eight unused projections of the prompt learner.
     - Resized position embeddings do not replace the trained ones: every size starts from those.
     - Sentences are cut at their end; causal attention makes that exact.
+    - Masks are resized by nearest neighbour, not bilinear with a threshold of 0.5 (train.py:64-66).
 """
 
 from __future__ import annotations
@@ -51,14 +51,16 @@ UNUSED = ("token_prefix", "token_suffix", "tokenized_prompts", "compound_prompt_
 class Config:
     """Switches of AnomalyCLIP; numbers of blocks are counted on 24 and scaled to the backbone's depth."""
 
-    attention: tuple[str, ...] = ("vv",)  # of "vv", "qq", "kk", "qk"; several are averaged (Fig. 6, Table 10)
+    attention: tuple[str, ...] = ("vv",)  # of "vv", "qq", "kk", "qk"; maps of several are averaged (Fig. 6, Table 10)
     start: int = 6  # first block with DPAM
-    layers: tuple[int, ...] = (24,)  # blocks whose patches make a map; the paper's: 6, 12, 18, 24 (Tables 4, 7)
-    context_length: int = 12  # learnable words E (Fig. 8)
-    deep_length: int = 4  # learnable tokens per text block; 0 switches text prompt tuning off (Tables 4, 7)
-    deep_depth: int = 9  # text blocks with tokens M', the first counted but not changed
+    layers: tuple[int, ...] = (
+        24,
+    )  # blocks whose patches make a map; the paper's: 6, 12, 18, 24 (Tables 4, 7; Fig. 8d)
+    context_length: int = 12  # learnable words E (Fig. 8a)
+    deep_length: int = 4  # learnable tokens per text block; 0 switches text prompt tuning off (Tables 4, 7; Fig. 8c)
+    deep_depth: int = 9  # text blocks with tokens M', the first counted but not changed (Fig. 8b)
     shared_context: bool = False  # one context for both prompts (Table 9)
-    object_agnostic: bool = True  # "object" instead of the class name (Fig. 5, Fig. 9)
+    object_agnostic: bool = True  # "object" instead of the class name (Fig. 5; Fig. 9 changes it for the test only)
     anomaly_word: str = "damaged"  # Tables 13 and 14
     losses: tuple[str, ...] = ("global", "focal", "dice")  # Tables 5 and 11
     local_weight: float = 4.0  # lambda of Eq. 2; the paper's: 1
@@ -73,6 +75,11 @@ class Config:
         ):
             if not values or set(values) - set(known):
                 raise ZsadError(f"anomalyclip: {name} takes one or more of {', '.join(known)}; got {values!r}")
+        if self.deep_length > self.context_length:
+            raise ZsadError(
+                f"anomalyclip: deep_length={self.deep_length} tokens overwrite the context and must not be longer than "
+                f"context_length={self.context_length}"
+            )
         if not self.layers or not all(1 <= i <= 24 for i in (*self.layers, self.start)):
             raise ZsadError(
                 f"anomalyclip: blocks are counted from 1 to 24; got layers={self.layers}, start={self.start}"
@@ -177,7 +184,7 @@ class AnomalyCLIP(Method):
     @property
     def map_limit(self) -> float:
         """Maps of the layers are summed, those of the kinds of attention averaged."""
-        return float(len(self.config.layers))
+        return float(len(set(layer_numbers(self.config.layers, self.backbone.visual.depth))))
 
     # Sec. 3.3: glocal context optimization
 

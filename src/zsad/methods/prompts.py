@@ -46,7 +46,7 @@ class DeepTokens(nn.Module):
         def insert(i: int, x: Tensor) -> Tensor:
             if not 2 <= i <= len(self.sets) + 1:
                 return x
-            tokens = self.sets[i - 2]
+            tokens = self.sets[i - 2].expand(len(x), -1, -1)  # first, so that each sentence's gradient is rounded
             return splice(x, 1, HalfGradient.apply(tokens) if self.rounded else tokens)  # type: ignore[no-untyped-call]
 
         return insert
