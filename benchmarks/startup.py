@@ -1,6 +1,6 @@
 """How long a person waits for `import zsad` and `zsad --help`: whole processes, in turn with an empty Python.
 
-    python benchmarks/startup.py --runs 9
+python benchmarks/startup.py --runs 9
 """
 
 from __future__ import annotations
