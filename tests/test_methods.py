@@ -161,3 +161,14 @@ def test_a_file_that_is_no_checkpoint_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(ZsadError, match="not a safetensors file"):
         load(path, backbone())
+
+
+@every_method
+def test_pictures_put_the_contour_in_the_middle_of_their_scale_and_never_leave_the_range(name: str) -> None:
+    from zsad.methods.base import Thresholds
+
+    model = method(name)
+    model.thresholds = Thresholds(pixel=0.1)
+    assert model.shown_limit == pytest.approx(2 * model.contour)
+    model.thresholds = Thresholds(pixel=0.9)
+    assert model.contour < model.shown_limit == model.map_limit

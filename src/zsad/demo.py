@@ -45,8 +45,8 @@ def run(method: Method, root: Path, page: Path, progress: Callable[[], None] | N
         columns=[("class", "class"), ("images", "images"), *COLUMNS],
         examples=examples,
         facts=facts(method),
-        limit=method.map_limit,
-        contour=method.thresholds.pixel * method.map_limit,
+        limit=method.shown_limit,
+        contour=method.contour,
         threshold=method.thresholds.image,
     )
     return rows

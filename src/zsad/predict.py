@@ -87,7 +87,7 @@ def predict_files(
     if resume and overwrite:
         raise ZsadError("--resume goes on with earlier results and --overwrite removes them; choose one")
     paths = [Path(path) for path in paths]
-    level = method.thresholds.pixel * method.map_limit if contour is None else contour
+    level = method.contour if contour is None else contour
     place = torch.device(device) if device else method.backbone.logit_scale.device
     task = _Task(method, size, batch_size, place, threshold, level, class_name)
     if out is None:
@@ -178,5 +178,5 @@ def _saved(task: _Task, row: Row, map: NDArray[np.float32] | None, results: Resu
 
 
 def _picture(task: _Task, row: Row, image: Image.Image, map: NDArray[np.float32]) -> Image.Image:
-    limit = task.method.map_limit
+    limit = task.method.shown_limit
     return overlay(image, map, limit=limit, score=row.score, decision=row.decision, threshold=task.contour)

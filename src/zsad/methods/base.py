@@ -117,6 +117,16 @@ class Method(nn.Module, ABC):
         """The highest value a map can have; the lowest is 0."""
         return 1.0
 
+    @property
+    def contour(self) -> float:
+        """The value of a map from which on a pixel counts as anomalous."""
+        return self.thresholds.pixel * self.map_limit
+
+    @property
+    def shown_limit(self) -> float:
+        """End of the one colour scale of all pictures: twice the contour, so that it lies in the middle."""
+        return min(2 * self.contour, self.map_limit)
+
     def text_parts(self) -> tuple[Any, Any]:
         """The backbone's text tower and tokenizer.
 
