@@ -2,7 +2,6 @@
 # make test: install, then ruff, mypy, the tests and the docstring examples
 PYTHON ?= python3
 BIN := .venv/bin
-TORCH_INDEX ?=
 
 .PHONY: demo test install clean
 

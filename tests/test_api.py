@@ -44,7 +44,7 @@ def test_the_embedded_method_loads_and_its_score_is_a_probability() -> None:
     image = zsad.data.synthetic.render("key", None, 0, 128).image
     made = method.predict(zsad.prepare(method, [image]))
     assert 0 <= float(made.score[0]) <= 1
-    assert made.map.shape == (1, 128, 128)
+    assert made.map.shape == (1, 192, 192)
 
 
 def test_files_pil_images_and_arrays_are_prepared_alike(tmp_path: Path) -> None:

@@ -449,7 +449,7 @@ def run(rank: int, args: argparse.Namespace) -> None:
         for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         step = kept["step"]
-    stages = [Stage(64, args.small, 48, (0.3, 0.65)), Stage(128, args.large, 24, (0.75, 1.0))]
+    stages = [Stage(64, args.small, 48, (0.35, 0.85)), Stage(128, args.large, 24, (0.75, 1.0))]
     total = sum(stage.steps for stage in stages)
     images, masks, rows = bank(args.bank, args.count, args.seed)
     began = time.time()
@@ -494,9 +494,9 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, required=True, help="folder that keeps the rendered pictures (2 GB)")
     parser.add_argument("--out", type=Path, required=True, help="folder for curve.csv, last.pt and the model in tiny/")
     parser.add_argument("--count", type=int, default=20_000, help="pictures in the bank")
-    parser.add_argument("--small", type=int, default=2100, help="steps at 64 px, 48 pictures a process")
-    parser.add_argument("--large", type=int, default=450, help="steps at 128 px, 24 pictures a process")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--small", type=int, default=1500, help="steps at 64 px, 48 pictures a process")
+    parser.add_argument("--large", type=int, default=700, help="steps at 128 px, 24 pictures a process")
+    parser.add_argument("--rate", type=float, default=5e-4, help="peak learning rate")
     parser.add_argument("--processes", type=int, default=2, help="one thread each")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -5,7 +5,7 @@
 >>> image = zsad.data.synthetic.render("marble", "crack", seed=0, size=128).image
 >>> prediction = method.predict(zsad.prepare(method, [image]))
 >>> prediction.map.shape
-torch.Size([1, 128, 128])
+torch.Size([1, 192, 192])
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zsad.backbones.clip import CLIP
 from zsad.backbones.download import cache_folder, fetch
+from zsad.backbones.registry import BACKBONES
 from zsad.backbones.weights import load as load_backbone
 from zsad.data.images import preprocess, read_image, to_rgb
 from zsad.errors import ZsadError
@@ -132,10 +133,9 @@ def choose_device(name: str = "auto") -> str:
 
 
 def input_size(method: Method) -> int:
-    """Side of the network input in pixels: the papers' 518, to a whole number of patches; for `tiny` its own 128."""
-    size = method.backbone.visual.size
-    trained = size.grid * size.patch
-    return trained if trained < 224 else 518 // size.patch * size.patch
+    """Side of the network input in pixels, to a whole number of patches: the papers' 518, for `tiny` 192."""
+    known, patch = BACKBONES.get(method.backbone.name), method.backbone.visual.size.patch
+    return (known.input if known else 518) // patch * patch
 
 
 def prepare(

@@ -44,6 +44,7 @@ class Backbone:
     std: tuple[float, float, float]
     activation: str
     text: bool = False  # has a text tower, and so needs a tokenizer
+    input: int = 518  # side of the network input in pixels: the papers', or what was best for `tiny` (docs/tiny.md)
 
 
 # Text to tokens for OpenAI's own .pt files. Address, hash and size: openai/CLIP at the commit in the address.
@@ -76,7 +77,7 @@ def _dinov2(size: str, hub: HubFile | None, activation: str = "gelu") -> Backbon
 # registers, and every hash and size, in scripts that download and check these files. They were not downloaded here.
 # None: no published value was found.
 _ROWS = (
-    Backbone("tiny", None, None, "MIT", OPENAI_MEAN, OPENAI_STD, "quick_gelu", text=True),
+    Backbone("tiny", None, None, "MIT", OPENAI_MEAN, OPENAI_STD, "gelu", text=True, input=192),
     _clip(
         "clip-vit-b-32",
         HubFile(
