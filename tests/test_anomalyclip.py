@@ -223,3 +223,15 @@ def test_a_file_of_another_layout_is_refused_by_name() -> None:
         AnomalyCLIP.released_state(checkpoint)
     with pytest.raises(ZsadError, match="prompt_learner"):
         AnomalyCLIP.released_state({})
+
+
+def test_each_image_gets_the_prompts_of_its_own_class() -> None:
+    from zsad.backbones.weights import load
+
+    towers = load("tiny")
+    torch.manual_seed(0)
+    model = AnomalyCLIP(towers, Config(object_agnostic=False))
+    x = torch.randn(1, 3, 64, 64).repeat(2, 1, 1, 1)
+    made = model.predict(x, ["wooden plank", "gear"])
+    assert not torch.allclose(made.map[0], made.map[1], atol=1e-4)
+    torch.testing.assert_close(model.predict(x[:1], ["gear"]).map[0], made.map[1], atol=1e-5, rtol=0)

@@ -103,3 +103,55 @@ def test_methods_and_weights_are_listed() -> None:
     listed = runner.invoke(cli.app, ["weights", "list"]).output
     assert "clip-vit-l-14-336" in listed
     assert "anomalyclip/mvtec" in listed
+
+
+def test_the_demo_writes_one_page_and_names_what_it_left_out(unseen: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(unseen, tmp_path / "demo" / "images")
+    (tmp_path / "demo" / "images" / "leaf" / "test" / "good" / "000.png").write_bytes(b"no image")
+    code, said = run("demo", "--out", tmp_path / "demo")
+    assert code == 1
+    assert "left out" in said
+    assert "mean" in said
+    page = (tmp_path / "demo" / "index.html").read_text()
+    assert "marble" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_threshold_on_the_command_line_decides(tmp_path: Path) -> None:
+    Image.fromarray(synthetic.render("marble", None, 3, 64).image).save(tmp_path / "a.png")
+    for threshold, decision in ((0.0, "anomalous"), (1.1, "normal")):
+        code, _ = run("predict", tmp_path, "--out", tmp_path / "r", "--overwrite", "--threshold", threshold)
+        assert code == 0
+        (row,) = (tmp_path / "r" / "predictions.jsonl").read_text().splitlines()
+        assert json.loads(row)["decision"] == decision
+
+
+def test_results_are_not_read_as_photographs(tmp_path: Path) -> None:
+    Image.fromarray(synthetic.render("marble", None, 3, 64).image).save(tmp_path / "a.png")
+    for words in ((), ("--overwrite",)):
+        code, said = run("predict", tmp_path, "--out", tmp_path / "results", *words)
+        assert code == 0, said
+        assert "1 images done" in said
+
+
+def test_a_checkpoint_that_could_not_be_written_is_told_before_training(unseen: Path, tmp_path: Path) -> None:
+    code, said = run("train", unseen, "--out", tmp_path / "own.pt")
+    assert code == 1
+    assert "must be a file that ends in .safetensors" in " ".join(said.split())
+
+
+def test_a_published_checkpoint_names_the_backbone_it_needs(unseen: Path) -> None:
+    code, said = run("evaluate", unseen, "--weights", "anomalyclip/mvtec")
+    assert code == 1
+    assert "add --backbone clip-vit-l-14-336" in " ".join(said.split())
+
+
+def test_names_with_brackets_and_colons_are_shown_as_they_are(tmp_path: Path) -> None:
+    root = tmp_path / "part [old]:key:"
+    synthetic.write(tmp_path / "set", "unseen", normal=1, anomalous=1, size=32)
+    (tmp_path / "set" / "leaf").rename(root)
+    code, said = run("data", "show", root)
+    assert code == 0
+    assert "part [old]:key:" in said

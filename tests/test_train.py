@@ -150,3 +150,44 @@ def test_images_of_any_size_are_evaluated_at_the_input_size(tmp_path: Path) -> N
     Image.new("RGB", (31, 57)).save(tmp_path / "a.png")
     (scored,) = score_samples(untrained(), [Sample(tmp_path / "a.png")], SIZE)
     assert scored.map.shape == (SIZE, SIZE)
+
+
+def test_rows_keep_their_order_when_a_file_of_the_second_class_is_damaged(
+    samples: list[Sample], tmp_path: Path
+) -> None:
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"no image")
+    mixed = [*samples[:3], dataclasses.replace(samples[3], class_name="zz"), Sample(bad, label=0, class_name="zz")]
+    for batch_size in (2, 5):
+        scored = list(score_samples(untrained(), mixed, SIZE, batch_size))
+        assert [s.sample for s in scored] == mixed
+        assert [row.class_name for row in table(scored)] == [*dict.fromkeys(s.class_name for s in mixed), "mean"]
+
+
+def test_training_is_adam_on_the_sum_of_all_terms_with_the_methods_betas(samples: list[Sample]) -> None:
+    by_hand, trained = untrained(), untrained()
+    data = training.encode_all(by_hand, samples, SIZE)
+    optimizer = torch.optim.Adam(by_hand.parameters(), by_hand.recipe.rate, by_hand.recipe.betas)
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(by_hand.loss(data.features, data.masks, data.labels).values()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+    train(trained, samples, SIZE, Plan(epochs=2, batch_size=len(samples)))
+    for a, b in zip(by_hand.parameters(), trained.parameters(), strict=True):  # the order of a batch rounds differently
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+
+
+def test_the_pixel_threshold_has_the_best_pixel_f1(samples: list[Sample]) -> None:
+    from zsad.metrics import f1_max
+
+    method = untrained()
+    train(method, samples, SIZE, Plan(epochs=1))
+    scored = list(score_samples(method, samples, SIZE))
+    maps, masks = torch.stack([s.map for s in scored]), torch.stack([s.mask for s in scored if s.mask is not None])
+    assert method.contour == pytest.approx(f1_max(maps, masks)[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("bad", [{"rate": 0.0}, {"rate": float("nan")}, {"epochs": 0}, {"batch_size": -1}])
+def test_an_impossible_plan_is_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ZsadError, match="above 0"):
+        Plan(**bad)  # type: ignore[arg-type]

@@ -11,7 +11,14 @@ torch.Size([1, 192, 192])
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zsad.api import load as load
+    from zsad.api import prepare as prepare
+    from zsad.errors import ZsadError as ZsadError
+    from zsad.types import Prediction as Prediction
+    from zsad.types import Sample as Sample
 
 __version__ = "0.1.0"
 

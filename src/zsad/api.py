@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from torch import Tensor
 
 from zsad.backbones.clip import CLIP
 from zsad.backbones.download import cache_folder, fetch
 from zsad.backbones.registry import BACKBONES
+from zsad.backbones.registry import backbone as backbone_row
+from zsad.backbones.weights import is_path
 from zsad.backbones.weights import load as load_backbone
 from zsad.data.images import preprocess, read_image, to_rgb
 from zsad.errors import ZsadError
@@ -50,20 +54,33 @@ def load(
     >>> load().name
     'anomalyclip'
     """
-    method_class(method)  # an unknown name is told before anything is loaded
+    method_class(method)  # what can be wrong is told before anything large is loaded
+    if not is_path(str(backbone)):
+        backbone_row(str(backbone))
+    row = None if weights is None or Path(weights).exists() else published(str(weights), str(backbone))
+    file = embedded_weights(method, str(backbone)) if weights is None else _downloaded(row) if row else Path(weights)
     towers = load_backbone(backbone, device=choose_device(device))
-    if weights is None:
-        found = load_checkpoint(embedded_weights(method, towers.name), towers)
-    elif str(weights) in RELEASED or (not Path(weights).exists() and not Path(weights).suffix):
-        row = released(str(weights))
-        found = convert(_downloaded(row), row.method, towers)
-    elif Path(weights).suffix in (".pth", ".pt"):
-        found = convert(Path(weights), method, towers)
+    if file.suffix in (".pth", ".pt"):
+        found = convert(file, row.method if row else method, towers)
     else:
-        found = load_checkpoint(weights, towers)
+        found = load_checkpoint(file, towers)
     if found.name != method:
         raise ZsadError(f"{weights} belongs to {found.name}, not to {method}; say --method {found.name}")
-    return found.to(towers.logit_scale.device).eval()
+    return found.eval()
+
+
+def published(name: str, backbone: str) -> Released:
+    """The row of a published checkpoint, which must belong to the backbone where that is a named one.
+
+    Raises:
+        ZsadError: If there is no file and no row of that name, or it belongs to another backbone.
+    """
+    if Path(name).suffix:
+        raise ZsadError(f"no checkpoint {name}; `zsad weights list` shows the published ones, `zsad train` makes one")
+    row = released(name)
+    if backbone in BACKBONES and backbone != row.backbone:
+        raise ZsadError(f"{name} was trained on {row.backbone}, not on {backbone}; add --backbone {row.backbone}")
+    return row
 
 
 def embedded_weights(method: str, backbone: str) -> Path:
@@ -92,8 +109,10 @@ def convert(path: Path, method: str, backbone: CLIP) -> Method:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
-        reason = str(error).partition("\n")[0]
-        raise ZsadError(f"{path} is not a checkpoint that can be read safely: {reason}") from error
+        raise ZsadError(
+            f"{path} is not a checkpoint that can be read safely: it is damaged, or holds more than tensors. "
+            "A checkpoint of zsad ends in .safetensors."
+        ) from error
     found = build(method, backbone)
     load_strictly(found, found.released_state(checkpoint), str(path))
     return found
@@ -102,8 +121,8 @@ def convert(path: Path, method: str, backbone: CLIP) -> Method:
 def _downloaded(row: Released) -> Path:
     """The file of a published checkpoint, from the cache or its address, its content checked."""
     try:
-        path, _ = fetch(row.file, cache_folder() / "released" / row.name)
-    except OSError as error:
+        path, _ = fetch(row.file, cache_folder() / "released" / row.name, offline=constants.HF_HUB_OFFLINE)
+    except (OSError, HTTPException, ZsadError) as error:
         raise ZsadError(
             f"no {row.name}: tried {row.file.url} ({error}).\n"
             f"  Copy the file from a machine with network and give it with --weights PATH,\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -20,10 +21,9 @@ from zsad.errors import ZsadError
 if TYPE_CHECKING:
     from zsad.evaluate import Row
     from zsad.methods.base import Method
-    from zsad.types import Sample
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 250)  # wide where it is piped
+err = Console(stderr=True, highlight=False, emoji=False)
 
 app = typer.Typer(
     help="Zero-shot anomaly detection: find defects and lesions in images of objects nobody trained on.",
@@ -58,16 +58,13 @@ def main() -> None:
     try:
         app()
     except ZsadError as error:
-        err.print(f"[bold red]zsad:[/] {_plain(str(error))}", soft_wrap=True)
+        err.print(f"[bold red]zsad:[/] {_plain(error)}", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("zsad: stopped")
-        sys.exit(130)
 
 
-def _plain(text: str) -> str:
-    """Text whose square brackets are not markup."""
-    return text.replace("[", r"\[")
+def _plain(text: object) -> str:
+    """Text as it stands: brackets are no markup, bytes of file names that are no text become question marks."""
+    return escape(str(text).encode("utf-8", "replace").decode())
 
 
 @app.callback(invoke_without_command=True)
@@ -98,10 +95,9 @@ def bar(text: str, total: int | None) -> Iterator[Any]:
 
 
 def columns(first: str, *others: str) -> Table:
-    """A table without lines, whose first column is never cut."""
+    """A table without lines, in which nothing is cut: what is too long is folded."""
     shown = Table(box=None)
-    shown.add_column(first, no_wrap=True)
-    for heading in others:
+    for heading in (first, *others):
         shown.add_column(heading, overflow="fold")
     return shown
 
@@ -110,7 +106,7 @@ def load(method: str, weights: str | None, backbone: str, device: str) -> Method
     """A method ready to predict, with one line about the embedded model where that is what it is."""
     from zsad import api
 
-    with err.status(f"loading {method} on {backbone}"):
+    with err.status(_plain(f"loading {method} on {backbone}")):
         found = api.load(method, weights, backbone, device)
     if backbone == api.DEFAULT_BACKBONE:
         err.print(
@@ -148,7 +144,9 @@ def predict(
     from zsad.data.layouts import find_images
     from zsad.predict import predict_files
 
-    files = find_images(paths)
+    files = [file for file in find_images(paths) if to.resolve() not in file.resolve().parents]
+    if not files:
+        raise ZsadError(f"only results of an earlier run in {', '.join(paths)}; name a folder of photographs")
     found = load(method, weights, backbone, device)
     rows = []
     with bar("predicting", len(files)) as advance:
@@ -171,11 +169,11 @@ def predict(
     for row in sorted(rows, key=lambda r: (not r.error, -r.score if not r.error else 0))[:30]:
         colour = "red" if row.error else "yellow" if row.decision == "anomalous" else "green"
         text = "error" if row.error else f"{row.score:.3f}"
-        shown.add_row(_plain(str(row.path)), text, f"[{colour}]{_plain(row.error or row.decision)}[/]")
+        shown.add_row(_plain(row.path), text, f"[{colour}]{_plain(row.error or row.decision)}[/]")
     out.print(shown)
     failed = sum(bool(row.error) for row in rows)
     more = f", the highest 30 shown of {len(rows)}" if len(rows) > 30 else ""
-    out.print(f"{len(rows) - failed} images done, {failed} unreadable{more}; results in {_plain(str(to))}")
+    out.print(f"{len(rows) - failed} images done, {failed} unreadable{more}; results in {_plain(to)}")
     if failed:
         raise typer.Exit(1)
 
@@ -203,14 +201,16 @@ def train(
     from zsad.backbones.weights import load as load_backbone
     from zsad.data.layouts import folder
     from zsad.methods.base import build, method_class, parse_switches
-    from zsad.train import Plan
+    from zsad.train import Plan, check
     from zsad.train import train as run
 
     chosen = parse_switches(method_class(method), switches or [])
-    samples = folder(root)
+    if to.suffix != ".safetensors" or to.is_dir():
+        raise ZsadError(f"--out {to} must be a file that ends in .safetensors")
+    plan, samples = Plan(epochs, batch_size, rate, seed), folder(root)
+    check(samples)
     torch.manual_seed(seed)
     model = build(method, load_backbone(backbone, device=choose_device(device)), **chosen)
-    model.to(model.backbone.logit_scale.device)
     learnable = sum(p.numel() for p in model.parameters())
     err.print(f"training {method} on {backbone}: {len(samples)} images, {learnable:,} learnable parameters")
     with bar("encoding, then training", None) as advance:
@@ -222,9 +222,10 @@ def train(
             words = "  ".join(f"{name} {value:.3f}" for name, value in terms.items())
             advance(1, f"step {step} of {total}  {words}")
 
-        run(model, samples, size or input_size(model), Plan(epochs, batch_size, rate, seed), report)
+        run(model, samples, size or input_size(model), plan, report)
     model.save(to)
-    out.print(f"{to}: {steps} steps; try it: zsad evaluate FOLDER --weights {to} --backbone {backbone}")
+    name = _plain(to)
+    out.print(f"{name}: {steps} steps; try it: zsad evaluate FOLDER --weights {name} --backbone {_plain(backbone)}")
 
 
 @app.command(epilog="Example: zsad evaluate data/unseen")
@@ -243,7 +244,7 @@ def evaluate(
     from zsad.data.layouts import folder
     from zsad.evaluate import score_samples, table, write_csv
 
-    samples = by_class(folder(root))
+    samples = folder(root)
     found = load(method, weights, backbone, device)
     errors = []
     with bar("evaluating", len(samples)) as advance:
@@ -259,15 +260,15 @@ def evaluate(
     out.print(metrics_table(rows))
     if to:
         write_csv(rows, to)
+    tell(errors)
+
+
+def tell(errors: list[str]) -> None:
+    """Say which files were left out, and end with exit code 1 if any was."""
     for error in errors:
         err.print(f"[red]left out:[/] {_plain(error)}")
     if errors:
         raise typer.Exit(1)
-
-
-def by_class(samples: Iterable[Sample]) -> list[Sample]:
-    """Samples sorted by class, otherwise in their order."""
-    return sorted(samples, key=lambda sample: sample.class_name)
 
 
 def metrics_table(rows: list[Row]) -> Table:
@@ -278,7 +279,9 @@ def metrics_table(rows: list[Row]) -> Table:
     for row in rows:
         values = [row.values.get(key, float("nan")) for key, _ in COLUMNS]
         cells = ["-" if isnan(value) else f"{100 * value:.1f}" for value in values]
-        shown.add_row(row.class_name, str(row.images), *cells, style="bold" if row.class_name == "mean" else None)
+        shown.add_row(
+            _plain(row.class_name), str(row.images), *cells, style="bold" if row.class_name == "mean" else None
+        )
     return shown
 
 
@@ -294,19 +297,20 @@ def demo(
     from zsad.demo import run
 
     began = time.perf_counter()
-    images = to / "images"
+    images, page = to / "images", to / "index.html"
     if not images.exists():
         with bar("drawing the unseen objects", synthetic.total("unseen")) as advance:
             synthetic.write(images, "unseen", progress=advance, workers=2)
     found = load("anomalyclip", None, "tiny", device)
     with bar("detecting", synthetic.total("unseen")) as advance:
-        rows = run(found, images, to / "index.html", advance)
+        rows, errors = run(found, images, page, advance)
     out.print(metrics_table(rows))
     out.print(f"in percent; {time.perf_counter() - began:.0f} s. The page with images, maps and masks:")
-    out.print(f"  {_plain(str((to / 'index.html').resolve()))}", style="bold", soft_wrap=True)
+    out.print("  " + _plain(page.resolve()), style="bold", soft_wrap=True)
+    tell(errors)
 
 
-@app.command()
+@app.command(epilog="Example: zsad methods")
 def methods() -> None:
     """The methods, what they learn and their switches."""
     from zsad.methods.base import METHODS, describe
@@ -335,7 +339,7 @@ def synth(
 
     if half not in ("unseen", "auxiliary"):
         raise unknown("half", half, ("unseen", "auxiliary"), "zsad data synth --help")
-    with bar(f"drawing {root}", synthetic.total(half, normal, anomalous, 0)) as advance:  # type: ignore[arg-type]
+    with bar(f"drawing {_plain(root)}", synthetic.total(half, normal, anomalous, 0)) as advance:  # type: ignore[arg-type]
         synthetic.write(
             root,
             half,  # type: ignore[arg-type]
@@ -346,7 +350,7 @@ def synth(
             workers=2,
             progress=advance,
         )
-    out.print(f"{root}: try it: zsad evaluate {root}")
+    out.print(f"{_plain(root)}: try it: zsad evaluate {_plain(root)}")
 
 
 @data_app.command("show", epilog="Example: zsad data show data/unseen")
@@ -359,11 +363,11 @@ def show(root: Root) -> None:
     for name in sorted({s.class_name for s in samples}):
         own = [s for s in samples if s.class_name == name]
         counts = [sum(s.label == label for s in own) for label in (0, 1, None)]
-        shown.add_row(name, *map(str, counts), str(sum(s.mask is not None for s in own)))
+        shown.add_row(_plain(name), *map(str, counts), str(sum(s.mask is not None for s in own)))
     out.print(shown)
 
 
-@weights_app.command("list")
+@weights_app.command("list", epilog="Example: zsad weights list")
 def weights_list() -> None:
     """Backbones and published checkpoints that can be named on the command line."""
     from urllib.parse import urlsplit
@@ -396,7 +400,7 @@ def weights_convert(
     from zsad.backbones.weights import load as load_backbone
 
     convert(file, method, load_backbone(backbone)).save(to)
-    out.print(f"{to}: use it with --weights {to} --backbone {backbone}")
+    out.print(f"{_plain(to)}: use it with --weights {_plain(to)} --backbone {_plain(backbone)}")
 
 
 if __name__ == "__main__":

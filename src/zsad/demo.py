@@ -13,7 +13,9 @@ from zsad.methods.base import Method
 from zsad.report import Example, write_page
 
 
-def run(method: Method, root: Path, page: Path, progress: Callable[[], None] | None = None) -> list[Row]:
+def run(
+    method: Method, root: Path, page: Path, progress: Callable[[], None] | None = None
+) -> tuple[list[Row], list[str]]:
     """Evaluate a method on a folder and write a page about it.
 
     Args:
@@ -23,14 +25,17 @@ def run(method: Method, root: Path, page: Path, progress: Callable[[], None] | N
         progress: Called once per image.
 
     Returns:
-        One row per class, and their mean as the last.
+        One row per class, and their mean as the last; the errors of images that could not be read.
     """
-    samples = sorted(folder(root), key=lambda sample: sample.class_name)
+    samples = folder(root)
     examples: list[Example] = []
+    errors: list[str] = []
 
     def seen() -> Iterator[Scored]:
         for scored in score_samples(method, samples, input_size(method)):
-            if not scored.error:
+            if scored.error:
+                errors.append(scored.error)
+            else:
                 examples.append(example(scored, method.thresholds.image))
             if progress:
                 progress()
@@ -49,7 +54,7 @@ def run(method: Method, root: Path, page: Path, progress: Callable[[], None] | N
         contour=method.contour,
         threshold=method.thresholds.image,
     )
-    return rows
+    return rows, errors
 
 
 def example(scored: Scored, threshold: float) -> Example:

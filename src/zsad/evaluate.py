@@ -24,6 +24,7 @@ COLUMNS = (
     ("image_ap", "image AP"),
     ("image_f1_max", "image F1-max"),
     ("pixel_auroc", "pixel AUROC"),
+    ("pixel_ap", "pixel AP"),
     ("pixel_aupro", "AUPRO"),
     ("pixel_f1_max", "pixel F1-max"),
 )
@@ -63,16 +64,21 @@ def score_samples(
         workers: Processes that decode ahead.
     """
     towers = method.backbone
-    for batch in batches(samples, size, towers.mean, towers.std, batch_size, workers):
-        for sample, error in batch.errors:
-            yield Scored(sample, float("nan"), torch.zeros(0, 0), None, error)
-        if not batch.samples:
-            continue
-        images = batch.images.to(towers.logit_scale.device)
-        made = method.predict(images, [sample.class_name for sample in batch.samples])
-        scores, maps = made.score.cpu().tolist(), made.map.float().cpu()
-        for i, sample in enumerate(batch.samples):
-            yield Scored(sample, scores[i], maps[i], None if batch.masks is None else batch.masks[i])
+    read = batches(samples, size, towers.mean, towers.std, batch_size, workers)
+    for first, batch in zip(range(0, len(samples), batch_size), read, strict=True):
+        said = {id(sample): _failed(sample, error) for sample, error in batch.errors}
+        if batch.samples:
+            images = batch.images.to(towers.logit_scale.device)
+            made = method.predict(images, [sample.class_name for sample in batch.samples])
+            scores, maps = made.score.cpu().tolist(), made.map.float().cpu()
+            for i, sample in enumerate(batch.samples):
+                mask = None if batch.masks is None else batch.masks[i]
+                said[id(sample)] = Scored(sample, scores[i], maps[i], mask)
+        yield from (said[id(sample)] for sample in samples[first : first + batch_size])
+
+
+def _failed(sample: Sample, error: str) -> Scored:
+    return Scored(sample, float("nan"), torch.zeros(0, 0), None, error)
 
 
 def table(scored: Iterable[Scored], done: Callable[[Row], None] | None = None) -> list[Row]:

@@ -98,9 +98,9 @@ def smooth(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
     if sigma <= 0:
         return maps
     radius = int(truncate * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float64)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)  # on the CPU: some devices have no float64
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps.dtype)
+    kernel = (kernel / kernel.sum()).to(maps)
     for dim in (1, 2):
         maps = _filter(maps.transpose(dim, 2), kernel, radius).transpose(dim, 2)
     return maps

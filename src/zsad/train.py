@@ -30,6 +30,11 @@ class Plan:
     rate: float | None = None
     seed: int = 111  # that of the released code
 
+    def __post_init__(self) -> None:
+        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size), ("rate", self.rate)):
+            if value is not None and not 0 < value < float("inf"):
+                raise ZsadError(f"training needs {name} above 0, got {value}")
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -63,8 +68,10 @@ def train(
     check(samples)
     torch.manual_seed(plan.seed)
     recipe = method.recipe
-    epochs, batch_size = plan.epochs or recipe.epochs, plan.batch_size or recipe.batch_size
-    optimizer = torch.optim.Adam(method.parameters(), plan.rate or recipe.rate, recipe.betas)
+    epochs = recipe.epochs if plan.epochs is None else plan.epochs
+    batch_size = recipe.batch_size if plan.batch_size is None else plan.batch_size
+    rate = recipe.rate if plan.rate is None else plan.rate
+    optimizer = torch.optim.Adam(method.parameters(), rate, recipe.betas)
     steps = epochs * -(-len(samples) // batch_size)
     done = 0
     kept = encode_all(method, samples, size) if fits(method, len(samples), size) else None

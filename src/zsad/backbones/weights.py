@@ -56,12 +56,12 @@ def load(
         ZsadError: If there is no such name or path, the download fails, the file is damaged, a tensor is missing or
             left over, or a CLIP's tokenizer is nowhere to be found.
     """
-    if isinstance(source, str) and (source in BACKBONES or not _is_path(source)):
+    if isinstance(source, str) and (source in BACKBONES or not is_path(source)):
         return _load_row(backbone(source), device, activation, offline)
     return _load_files(Path(source), device, activation)
 
 
-def _is_path(source: str) -> bool:
+def is_path(source: str) -> bool:
     return "/" in source or "\\" in source or bool(Path(source).suffix) or Path(source).exists()
 
 

@@ -75,6 +75,8 @@ class Config:
         ):
             if not values or set(values) - set(known):
                 raise ZsadError(f"anomalyclip: {name} takes one or more of {', '.join(known)}; got {values!r}")
+        if min(self.context_length, self.deep_length, self.deep_depth, self.sigma) < 0 or self.temperature <= 0:
+            raise ZsadError("anomalyclip: lengths, depth and sigma are 0 or more, the temperature is above 0")
         if self.deep_length > self.context_length:
             raise ZsadError(
                 f"anomalyclip: deep_length={self.deep_length} tokens overwrite the context and must not be longer than "

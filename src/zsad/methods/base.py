@@ -175,7 +175,7 @@ def build(name: str, backbone: CLIP, **switches: Any) -> Method:
         ZsadError: For an unknown method or switch.
     """
     kind = method_class(name)
-    return kind(backbone, make_config(kind, switches))
+    return kind(backbone, make_config(kind, switches)).to(backbone.logit_scale.device)
 
 
 def make_config(kind: type[Method], values: dict[str, Any]) -> Any:
