@@ -252,6 +252,57 @@ def test_resume_with_other_settings_is_refused(
         run(photos, tmp_path / "out", method, resume=True, **options)
 
 
+def test_resume_with_other_files_is_refused(photos: Photos, tmp_path: Path) -> None:
+    run(photos, tmp_path / "out")
+    photos.add("b/2.png", 60)
+    with pytest.raises(ZsadError, match=r"made from other files.*--overwrite.*--out"):
+        run(photos, tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, "is missing"), ("{", "read as JSON"), ("[]", "does not hold")])
+def test_resume_without_readable_settings_is_refused_in_words(
+    photos: Photos, tmp_path: Path, text: str | None, said: str
+) -> None:
+    run(photos, tmp_path / "out")
+    settings = tmp_path / "out/settings.json"
+    settings.unlink() if text is None else settings.write_text(text)
+    with pytest.raises(ZsadError, match=rf"settings\.json.*{said}.*--overwrite"):
+        run(photos, tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize("name", ["maps/1.tiff", "overlays/1.png"])
+def test_results_never_take_the_place_of_an_image(tmp_path: Path, name: str) -> None:
+    photos = Photos(tmp_path)
+    image = photos.add(name, 90).read_bytes()
+    with pytest.raises(ZsadError, match="choose another --out"):
+        run(photos, tmp_path)
+    assert (tmp_path / name).read_bytes() == image
+
+
+def test_overwrite_never_removes_an_image_of_the_run(photos: Photos, tmp_path: Path) -> None:
+    run(photos, tmp_path / "out")
+    before = files(tmp_path / "out")
+    with pytest.raises(ZsadError, match="choose another --out"):
+        run(Photos(tmp_path, [tmp_path / "out/overlays/b/1.png"]), tmp_path / "out", overwrite=True)
+    assert files(tmp_path / "out") == before
+
+
+def test_overwrite_leaves_maps_and_overlays_that_no_run_made(photos: Photos, tmp_path: Path) -> None:
+    mine = Photos(tmp_path / "out")
+    mine.add("maps/mine.tiff", 1)
+    mine.add("overlays/mine.png", 1)
+    run(photos, tmp_path / "out", overwrite=True)
+    assert files(tmp_path / "out") >= {"maps/mine.tiff", "overlays/mine.png"}
+
+
+def test_a_name_too_long_for_its_results_gives_an_error_row(photos: Photos, tmp_path: Path) -> None:
+    photos.add("x" * 250 + ".png", 60)
+    photos.paths.reverse()
+    rows = run(photos, tmp_path / "out")
+    assert "name is too long" in rows[0].error and math.isnan(rows[0].score)
+    assert not any(row.error for row in rows[1:])
+
+
 def test_a_file_that_cannot_be_written_is_told_by_name_and_leaves_no_part(photos: Photos, tmp_path: Path) -> None:
     (tmp_path / "out/maps/a/1.tiff").mkdir(parents=True)
     with pytest.raises(ZsadError, match=r"cannot write .*1\.tiff"):

@@ -35,7 +35,7 @@ from safetensors.torch import save_file
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from zsad.backbones.clip import CLIP, OPENAI_MEAN, OPENAI_STD, TextSize, TextTower
+from zsad.backbones.clip import CLIP, HF_CLIP, OPENAI_MEAN, OPENAI_STD, TextSize, TextTower
 from zsad.backbones.tokenizer import END, START, Tokenizer
 from zsad.backbones.vit import ViT, ViTSize, layer_numbers
 from zsad.data.synthetic import CATEGORIES, DEFECTS, caption, render
@@ -340,34 +340,12 @@ def rate(step: int, total: int, peak: float) -> float:
 
 def hugging_face_state(model: CLIP) -> dict[str, Tensor]:
     """The weights under the names of Hugging Face's CLIPModel, in half precision."""
-    state = {"logit_scale": model.logit_scale.detach()}
-    for prefix, tower in (("vision_model", model.visual), ("text_model", model.text)):
-        own = {k: v.detach() for k, v in tower.state_dict().items()}
-        for i in range(tower.size.depth):
-            q = f"{prefix}.encoder.layers.{i}."
-            for kind in ("weight", "bias"):
-                for letter, part in zip("qkv", own.pop(f"blocks.{i}.in_proj.{kind}").chunk(3), strict=True):
-                    state[f"{q}self_attn.{letter}_proj.{kind}"] = part
-                state[f"{q}self_attn.out_proj.{kind}"] = own.pop(f"blocks.{i}.out_proj.{kind}")
-                state[f"{q}layer_norm1.{kind}"] = own.pop(f"blocks.{i}.norm1.{kind}")
-                state[f"{q}layer_norm2.{kind}"] = own.pop(f"blocks.{i}.norm2.{kind}")
-                state[f"{q}mlp.fc1.{kind}"] = own.pop(f"blocks.{i}.mlp.fc1.{kind}")
-                state[f"{q}mlp.fc2.{kind}"] = own.pop(f"blocks.{i}.mlp.fc2.{kind}")
-        state[f"{prefix}.embeddings.position_embedding.weight"] = own.pop("positions")
-        projection = "visual_projection.weight" if prefix == "vision_model" else "text_projection.weight"
-        state[projection] = own.pop("proj").T
-        norm = "post_layernorm" if prefix == "vision_model" else "final_layer_norm"
-        for kind in ("weight", "bias"):
-            state[f"{prefix}.{norm}.{kind}"] = own.pop(f"norm.{kind}")
-        if prefix == "vision_model":
-            state[f"{prefix}.embeddings.class_embedding"] = own.pop("cls")
-            state[f"{prefix}.embeddings.patch_embedding.weight"] = own.pop("patch_embed.weight")
-            for kind in ("weight", "bias"):
-                state[f"{prefix}.pre_layrnorm.{kind}"] = own.pop(f"norm_pre.{kind}")
-        else:
-            state[f"{prefix}.embeddings.token_embedding.weight"] = own.pop("token_embedding.weight")
-        assert not own, sorted(own)
-    return {k: v.to(torch.float16).contiguous() for k, v in state.items()}
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        names = HF_CLIP.theirs(name)
+        parts = tensor.chunk(3) if len(names) == 3 else [tensor]  # q, k and v
+        state |= zip(names, (part.T if name.endswith(".proj") else part for part in parts), strict=True)
+    return {name: tensor.half().contiguous() for name, tensor in state.items()}
 
 
 def hugging_face_config() -> dict[str, object]:

@@ -21,7 +21,7 @@ from zsad.data.images import read_image
 from zsad.errors import ZsadError
 from zsad.methods.base import Method
 from zsad.pictures import overlay, resize_map
-from zsad.results import Results, Row
+from zsad.results import NameTooLongError, Results, Row
 from zsad.types import Sample
 
 __all__ = ["Row", "predict_files"]
@@ -82,7 +82,8 @@ def predict_files(
 
     Raises:
         ZsadError: At once if `out` has results and neither `resume` nor `overwrite` is chosen, or was made with other
-            settings. While rows are taken, if a file cannot be written.
+            settings or from other files, or if results would take the place of an image. While rows are taken, if a
+            file cannot be written.
     """
     if resume and overwrite:
         raise ZsadError("--resume goes on with earlier results and --overwrite removes them; choose one")
@@ -165,7 +166,7 @@ def _short(value: np.floating[Any]) -> float:
 
 
 def _saved(task: _Task, row: Row, map: NDArray[np.float32] | None, results: Results | None) -> Row:
-    """The row, when map and overlay are written; with an error in place if the image is gone by now."""
+    """The row, when map and overlay are written; an error if the image is gone by now or its name is too long."""
     if map is None or results is None or not (results.maps or results.overlays):
         return row
     try:
@@ -173,7 +174,10 @@ def _saved(task: _Task, row: Row, map: NDArray[np.float32] | None, results: Resu
     except ZsadError as error:
         return Row(row.path, error=str(error))
     plane = resize_map(map, image.size) if results.maps else None
-    results.save(row.path, plane, _picture(task, row, image, map) if results.overlays else None)
+    try:
+        results.save(row.path, plane, _picture(task, row, image, map) if results.overlays else None)
+    except NameTooLongError as error:
+        return Row(row.path, error=str(error))
     return row
 
 

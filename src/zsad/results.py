@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ class Row:
     seconds: float = 0.0  # equal share of reading and computing the batch, and writing this image's files
 
 
+class NameTooLongError(ZsadError):
+    """A file cannot be written because the file system allows no name of its length."""
+
+
 class Results:
     """Where each file of a run goes, and what an earlier run left there.
 
@@ -42,6 +48,9 @@ class Results:
         paths: Every image of the run; they decide the names.
         maps: Whether a map belongs to an image's results.
         overlays: Whether an overlay does.
+
+    Raises:
+        ZsadError: If a map or an overlay would be written over one of the images.
     """
 
     def __init__(self, out: Path, paths: Sequence[Path], maps: bool = True, overlays: bool = True) -> None:
@@ -51,6 +60,9 @@ class Results:
             out / name for name in ("predictions.csv", "predictions.jsonl", "settings.json")
         )
         self._running = out / "predictions.jsonl.part"
+        self._images = {path: os.path.realpath(path) for path in self._names}
+        self._spare_images(map(self.map_file, self._names) if maps else ())
+        self._spare_images(map(self.overlay_file, self._names) if overlays else ())
 
     def map_file(self, path: Path) -> Path:
         """Where the map of an image goes."""
@@ -64,13 +76,17 @@ class Results:
         """Prepare the folder and give the rows of an earlier run that need not be computed again.
 
         Args:
-            settings: All that the results depend on, as JSON values; written to settings.json.
+            settings: All that the results depend on, as JSON values; written to settings.json, with a digest of the
+                images' names.
             resume: Go on with what is there.
-            overwrite: Remove what is there: rows, settings, and all .tiff in maps/ and .png in overlays/.
+            overwrite: Remove what is there: rows, settings, and, where the settings are those of a run, all .tiff in
+                maps/ and .png in overlays/.
 
         Raises:
-            ZsadError: If there are results and neither is chosen, or they were made with other settings.
+            ZsadError: If there are results and neither is chosen; if they were made with other settings, from other
+                files, or with settings that cannot be read; or if one of the images would be removed.
         """
+        settings = {**settings, "files_sha256": self._digest()}
         if overwrite:
             self._remove()
         earlier = [file for file in (self._running, self._jsonl, self._csv) if file.exists()]
@@ -91,7 +107,8 @@ class Results:
         """Write what there is of an image's map [H, W] and overlay.
 
         Raises:
-            ZsadError: If a file cannot be written.
+            NameTooLongError: If the image's name is too long for its results.
+            ZsadError: If a file cannot be written for another reason.
         """
         if map is not None:
             with whole(self.map_file(path)) as part:
@@ -141,23 +158,54 @@ class Results:
         """Whether an image of this run has its prediction and all its files."""
         if row.error or row.path not in self._names:
             return False
-        has_map = not self.maps or self.map_file(row.path).exists()
-        return has_map and (not self.overlays or self.overlay_file(row.path).exists())
+        has_map = not self.maps or os.path.exists(self.map_file(row.path))  # False too for a name that is too long
+        return has_map and (not self.overlays or os.path.exists(self.overlay_file(row.path)))
+
+    def _digest(self) -> str:
+        """Hex SHA-256 of the images' places and names, in whatever order they are given."""
+        named = sorted((self._images[path], name) for path, name in self._names.items())
+        return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+    def _spare_images(self, files: Iterable[Path]) -> None:
+        images = set(self._images.values())
+        for file in files:
+            if os.path.realpath(file) in images:
+                raise ZsadError(f"{file} is one of the images, and results would take its place; choose another --out")
 
     def _check(self, settings: Mapping[str, Any]) -> None:
-        old = json.loads(self._settings.read_text(encoding="utf-8")) if self._settings.exists() else {}
+        old, ways = self._earlier_settings(), "--overwrite removes its results, --out names another folder"
         new = json.loads(json.dumps(settings))
-        other = [f"{key}: {old.get(key)!r}, now {value!r}" for key, value in new.items() if old.get(key) != value]
+        other = [key for key, value in new.items() if old.get(key) != value]
+        if other == ["files_sha256"]:
+            raise ZsadError(f"{self.out} was made from other files, so the run cannot go on there; {ways}")
         if other:
-            raise ZsadError(
-                f"{self.out} was made with other settings, so the run cannot go on there:\n  "
-                + "\n  ".join(other)
-                + "\n  --overwrite removes its results, --out names another folder"
-            )
+            lines = [f"{key}: {old.get(key)!r}, now {new[key]!r}" for key in other]
+            said = "\n  ".join([*lines, ways])
+            raise ZsadError(f"{self.out} was made with other settings, so the run cannot go on there:\n  {said}")
+
+    def _earlier_settings(self) -> dict[str, Any]:
+        """What settings.json says; ZsadError if it is missing or not that of a run."""
+        try:
+            settings = json.loads(self._settings.read_text(encoding="utf-8"))
+            reason = "does not hold the settings of a run"
+        except FileNotFoundError:
+            settings, reason = None, "is missing"
+        except (OSError, ValueError) as error:
+            settings, reason = None, f"cannot be read as JSON ({error})"
+        if isinstance(settings, dict) and "method" in settings:
+            return settings
+        raise ZsadError(
+            f"{self._settings} {reason}, so it is not known how the results there were made and the run cannot go on; "
+            "--overwrite starts again, --out names another folder"
+        )
 
     def _remove(self) -> None:
-        maps, overlays = (self.out / "maps").rglob("*.tiff"), (self.out / "overlays").rglob("*.png")
-        for file in (self._running, self._jsonl, self._csv, self._settings, *maps, *overlays):
+        files = [self._running, self._jsonl, self._csv]
+        with suppress(ZsadError):  # other people's maps/ and overlays/ stay
+            self._earlier_settings()
+            files += [*(self.out / "maps").rglob("*.tiff"), *(self.out / "overlays").rglob("*.png")]
+        self._spare_images(files)
+        for file in (*files, self._settings):  # last: a removal that is stopped can be done again
             with _writing(file):
                 file.unlink(missing_ok=True)
 
@@ -187,7 +235,8 @@ def whole(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; it becomes `path` when the block ends well, and disappears otherwise.
 
     Raises:
-        ZsadError: If it cannot be written or renamed.
+        NameTooLongError: If the file system allows no name of this length.
+        ZsadError: If it cannot be written or renamed for another reason.
     """
     part = path.with_name(path.name + ".part")
     with _writing(path):
@@ -204,6 +253,8 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NameTooLongError(f"cannot write {path}: the name is too long; shorten that of the image") from error
         reason = error.strerror or error
         raise ZsadError(f"cannot write {path}: {reason}; make room for it, or name another place with --out") from error
 
