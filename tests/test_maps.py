@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from zsad.errors import ZsadError
-from zsad.maps import anomaly_map, cosines, probabilities, smooth, top_mean, upsample
+from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample
 
 
 @pytest.mark.parametrize(("height", "width", "sigma"), [(40, 60, 4.0), (5, 9, 4.0), (33, 17, 1.3), (1, 8, 2.0)])
@@ -46,7 +46,3 @@ def test_patches_are_laid_out_row_by_row() -> None:
 def test_a_cls_token_left_on_is_told() -> None:
     with pytest.raises(ZsadError, match="is CLS still attached"):
         anomaly_map(torch.ones(1, 7, 4), torch.eye(2, 4), (2, 3), (28, 42))
-
-
-def test_top_mean_takes_at_least_one_pixel() -> None:
-    assert top_mean(torch.arange(9.0).view(1, 3, 3), 0.01).item() == 8

@@ -173,6 +173,8 @@ def prepare(
     Raises:
         ZsadError: If a file cannot be read.
     """
+    if isinstance(images, str | Path) or not len(images):
+        raise ZsadError("prepare takes a list with at least one image, such as [image]")
     side, towers = size or input_size(method), method.backbone
     rows = [torch.from_numpy(preprocess(_image(image), side, towers.mean, towers.std)) for image in images]
     return torch.stack(rows).to(towers.logit_scale.device)

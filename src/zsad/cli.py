@@ -166,15 +166,17 @@ def predict(
             rows.append(row)
             advance()
     shown = columns("image", "score", "decision")
-    for row in sorted(rows, key=lambda r: (not r.error, -r.score if not r.error else 0))[:30]:
-        colour = "red" if row.error else "yellow" if row.decision == "anomalous" else "green"
-        text = "error" if row.error else f"{row.score:.3f}"
-        shown.add_row(_plain(row.path), text, f"[{colour}]{_plain(row.error or row.decision)}[/]")
+    scored = sorted((row for row in rows if not row.error), key=lambda row: -row.score)
+    unread = [row for row in rows if row.error]
+    for row in scored[:30]:
+        colour = "yellow" if row.decision == "anomalous" else "green"
+        shown.add_row(_plain(row.path), f"{row.score:.3f}", f"[{colour}]{row.decision}[/]")
+    for row in unread[:10]:
+        shown.add_row(_plain(row.path), "error", f"[red]{_plain(row.error)}[/]")
     out.print(shown)
-    failed = sum(bool(row.error) for row in rows)
-    more = f", the highest 30 shown of {len(rows)}" if len(rows) > 30 else ""
-    out.print(f"{len(rows) - failed} images done, {failed} unreadable{more}; results in {_plain(to)}")
-    if failed:
+    more = f", the highest 30 shown of {len(scored)}" if len(scored) > 30 else ""
+    out.print(f"{len(scored)} images done, {len(unread)} unreadable{more}; results in {_plain(to)}")
+    if unread:
         raise typer.Exit(1)
 
 

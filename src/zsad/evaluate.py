@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import isnan
@@ -81,21 +81,17 @@ def _failed(sample: Sample, error: str) -> Scored:
     return Scored(sample, float("nan"), torch.zeros(0, 0), None, error)
 
 
-def table(scored: Iterable[Scored], done: Callable[[Row], None] | None = None) -> list[Row]:
+def table(scored: Iterable[Scored]) -> list[Row]:
     """One row per class, and their mean as the last.
 
     Args:
         scored: Sorted by class; the maps of one class are held at a time.
-        done: Called with each row when it is ready.
 
     Returns:
         Rows in the order of the classes; the mean is over classes, as in the papers, leaving NaN out.
     """
-    rows = []
-    for name, group in groupby(scored, key=lambda s: s.sample.class_name):
-        rows.append(class_row(name, [s for s in group if not s.error]))
-        if done:
-            done(rows[-1])
+    groups = groupby(scored, key=lambda s: s.sample.class_name)
+    rows = [class_row(name, [s for s in group if not s.error]) for name, group in groups]
     return [*rows, mean_row(rows)]
 
 

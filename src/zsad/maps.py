@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -113,13 +111,3 @@ def _filter(maps: Tensor, kernel: Tensor, radius: int) -> Tensor:
     index = torch.where(index < length, index, 2 * length - 1 - index)
     rows = maps[..., index].flatten(0, 1)[:, None]
     return F.conv1d(rows, kernel[None, None])[:, 0].view(maps.shape)
-
-
-def top_mean(maps: Tensor, share: float) -> Tensor:
-    """Mean of the highest `share` of each map, [B, H, W] -> [B]; at least one pixel.
-
-    >>> top_mean(torch.tensor([[[0.0, 1.0], [2.0, 3.0]]]), 0.5)
-    tensor([2.5000])
-    """
-    count = max(1, math.ceil(share * maps[0].numel()))
-    return maps.flatten(1).topk(count).values.mean(1)
