@@ -44,7 +44,7 @@ def run(
     rows = table(seen())
     write_page(
         page,
-        title="zsad: defects on objects nobody trained on",
+        title="zsad: defects on drawn objects nobody trained on",
         subtitle=f"{method.name} on {method.backbone.name}, {len(examples)} images of {len(rows) - 1} classes",
         table=[{"class": row.class_name, "images": row.images, **row.values} for row in rows],
         columns=[("class", "class"), ("images", "images"), *COLUMNS],
