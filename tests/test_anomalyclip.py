@@ -1,146 +1,41 @@
-"""AnomalyCLIP against the numbers of its released code (tests/parity/anomalyclip.npz), and its switches."""
+"""The switches of AnomalyCLIP; test_parity.py has its numbers."""
 
 from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.parity import weights
-from tests.parity.golden import FOLDER, Words, small_clip, tensor
-from zsad.backbones.clip import CLIP
+from tests.parity.check_anomalyclip import FOUR, last
+from tests.parity.check_anomalyclip import method as released_method
+from tests.parity.golden import FOLDER, Golden
 from zsad.errors import ZsadError
 from zsad.methods.anomalyclip import AnomalyCLIP, Config
-from zsad.methods.base import Features
-
-FOUR = (6, 12, 18, 24)
-LEARNED = {"normal_context": "ctx_pos", "anomalous_context": "ctx_neg"} | {
-    f"deep.sets.{i}": f"compound_prompts_text.{i}" for i in range(8)
-}
+from zsad.methods.base import TowerFeatures
 
 
 @cache
-def golden() -> dict[str, np.ndarray]:
-    return dict(np.load(FOLDER / "anomalyclip.npz"))
-
-
-@cache
-def backbone() -> CLIP:
-    model = small_clip()
-    known = {}
-    for kind, ending in (("normal", "object."), ("abnormal", "damaged object.")):
-        ids = golden()[f"tokens/{kind}"].tolist()
-        known[ending] = [ids[0], *ids[13 : ids.index(49407) + 1]]  # without the 12 placeholders
-    model.tokenizer = Words(known)  # type: ignore[assignment]
-    return model
+def golden() -> Golden:
+    return Golden.read(FOLDER / "golden", "anomalyclip")
 
 
 def method(**switches: object) -> AnomalyCLIP:
-    model = AnomalyCLIP(backbone(), Config(**switches))  # type: ignore[arg-type]
-    state = {}
-    for ours, theirs in LEARNED.items():
-        shape = (4, 128) if theirs[-1].isdigit() else (1, 1, 12, 128)
-        state[ours] = tensor(f"anomalyclip.{theirs}", shape, 0.3).reshape(shape[-2:])
-    model.load_state_dict(state)
-    return model
+    return released_method(golden(), **switches)
 
 
 def images() -> Tensor:
-    return torch.from_numpy(weights.image_batch())
+    return golden().images()
 
 
 def truth() -> tuple[Tensor, Tensor]:
-    mask = torch.from_numpy(weights.tensor("mask", (2, 1, 84, 84)))[:, 0] > 1.0
-    mask[0] = False
-    return mask, torch.tensor([0, 1])
+    return golden().truth()
 
 
 @cache
-def features() -> Features:
+def features() -> TowerFeatures:
     return method(layers=FOUR).encode(images())
-
-
-def close(ours: Tensor, name: str, atol: float = 1e-4) -> None:
-    torch.testing.assert_close(ours.detach(), torch.from_numpy(golden()[name]).float(), atol=atol, rtol=0)
-
-
-def last(f: Features) -> Features:
-    return Features(f.image, f.patches[:, -1:], f.grid, f.size)
-
-
-def test_image_and_patch_features_are_the_released_ones() -> None:
-    close(features().image, "image_feature/raw")
-    for i, layer in enumerate(FOUR):
-        torch.testing.assert_close(
-            features().patches[:, i],
-            torch.from_numpy(golden()[f"patch_features/layer{layer}"])[:, 1:],
-            atol=1e-4,
-            rtol=0,
-        )
-
-
-def test_text_features_are_the_released_ones() -> None:
-    close(method().text_features(["object"])[0], "text_features/raw")
-
-
-def test_maps_and_scores_are_the_released_ones() -> None:
-    with torch.no_grad():
-        four, one = method(layers=FOUR).score(features()), method().score(last(features()))
-    close(four.score, "image_score")
-    close(four.map, "map/after_gaussian")
-    close(one.map, "map_last_layer_only/after_gaussian")
-
-
-@pytest.mark.parametrize(
-    ("group", "switches"),
-    [
-        ("train", {"layers": FOUR}),
-        ("train_last_layer_only", {}),
-        ("train_without_half_cast", {"layers": FOUR, "half_deep_tokens": False}),
-    ],
-)
-def test_losses_gradients_and_the_first_step_are_the_released_ones(group: str, switches: dict[str, object]) -> None:
-    model = method(**switches)
-    seen = features() if "layers" in switches else last(features())
-    optimizer = torch.optim.Adam(model.parameters(), model.recipe.rate, model.recipe.betas)
-    terms = model.loss(seen, *truth())
-    layers = (24,) if group == "train_last_layer_only" else FOUR
-
-    def told(term: str) -> float:
-        return sum(float(golden()[f"{group}/loss/{term}/layer{layer}"]) for layer in layers)
-
-    assert terms["global"].item() == pytest.approx(float(golden()[f"{group}/loss/image_cross_entropy"]), rel=1e-4)
-    assert terms["focal"].item() == pytest.approx(4 * told("focal"), rel=1e-4)
-    assert terms["dice"].item() == pytest.approx(4 * (told("dice_abnormal") + told("dice_normal")), rel=1e-4)
-    sum(terms.values()).backward()  # type: ignore[union-attr]
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    for name, p in model.named_parameters():
-        assert p.grad is not None
-        assert p.grad.norm().item() == pytest.approx(float(golden()[f"{group}/grad.l2/{LEARNED[name]}"]), rel=1e-4)
-        if group == "train":
-            expected = torch.from_numpy(golden()[f"train/grad/{LEARNED[name]}"]).reshape(p.shape)
-            assert (p.grad - expected).norm() <= 2e-4 * expected.norm()
-    optimizer.step()
-    if group != "train_without_half_cast":
-        for name, p in model.named_parameters():
-            step = (p.detach() - before[name]).norm().item()
-            assert step == pytest.approx(float(golden()[f"{group}/step_delta_l2/{LEARNED[name]}"]), rel=1e-4)
-
-
-def test_six_training_steps_follow_the_released_losses() -> None:
-    model = method()
-    optimizer = torch.optim.Adam(model.parameters(), model.recipe.rate, model.recipe.betas)
-    totals = []
-    for _ in range(6):
-        total = torch.stack(list(model.loss(last(features()), *truth()).values())).sum()
-        totals.append(total.item())
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-    assert totals == pytest.approx(golden()["train_last_layer_only/total_loss_before_step_1_to_6"].tolist(), rel=1e-4)
 
 
 def test_every_kind_of_attention_gives_its_own_map_and_an_ensemble_their_mean() -> None:
@@ -157,7 +52,7 @@ def test_every_kind_of_attention_gives_its_own_map_and_an_ensemble_their_mean() 
 def test_qk_is_the_ordinary_stream_of_the_tower() -> None:
     from zsad.backbones.vit import walk
 
-    visual = backbone().visual
+    visual = golden().clip().visual
     with torch.no_grad():
         x, _ = walk(visual.blocks, visual.embed(images(), resize="bilinear"))
         expected = visual.patches(visual.head(x))
@@ -165,13 +60,13 @@ def test_qk_is_the_ordinary_stream_of_the_tower() -> None:
 
 
 def test_shared_context_is_one_tensor_for_both_sentences() -> None:
-    model = AnomalyCLIP(backbone(), Config(shared_context=True))
+    model = AnomalyCLIP(golden().clip(), Config(shared_context=True))
     assert "anomalous_context" not in model.state_dict()
     assert model.text_features(["object"]).shape == (1, 2, 128)
 
 
 def test_object_aware_prompts_need_a_class_name_per_image() -> None:
-    model = AnomalyCLIP(backbone(), Config(object_agnostic=False))
+    model = AnomalyCLIP(golden().clip(), Config(object_agnostic=False))
     assert model.sentences("metal_nut") == ("metal nut.", "damaged metal nut.")
     with pytest.raises(ZsadError, match="one class name per image"):
         model.score(last(features()))
@@ -183,7 +78,7 @@ def test_loss_terms_can_be_left_out() -> None:
 
 
 def test_deep_length_zero_has_no_deep_tokens() -> None:
-    model = AnomalyCLIP(backbone(), Config(deep_length=0))
+    model = AnomalyCLIP(golden().clip(), Config(deep_length=0))
     assert {name for name, _ in model.named_parameters()} == {"normal_context", "anomalous_context"}
 
 
@@ -210,7 +105,7 @@ def released_file() -> dict[str, dict[str, Tensor]]:
 
 def test_a_released_checkpoint_fits_without_its_unused_tensors() -> None:
     checkpoint = released_file()
-    model = AnomalyCLIP(backbone())
+    model = AnomalyCLIP(golden().clip())
     model.load_state_dict(AnomalyCLIP.released_state(checkpoint))
     torch.testing.assert_close(model.normal_context.detach(), checkpoint["prompt_learner"]["ctx_pos"][0, 0])
     torch.testing.assert_close(model.deep.sets[7].detach(), checkpoint["prompt_learner"]["compound_prompts_text.7"])

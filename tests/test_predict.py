@@ -19,7 +19,7 @@ from torch import Tensor
 
 from zsad.data.images import read_image
 from zsad.errors import ZsadError
-from zsad.methods.base import Features, Method
+from zsad.methods.base import Method, TowerFeatures
 from zsad.pictures import colour, contact_sheet, heat, outlined, overlay
 from zsad.predict import Row, predict_files
 from zsad.results import relative_names
@@ -52,14 +52,16 @@ class Brightness(Method):
         super().__init__(_Towers(), config or _Config())  # type: ignore[arg-type]
         self.seen: list[int] = []
 
-    def encode(self, images: Tensor) -> Features:
+    def encode(self, images: Tensor) -> TowerFeatures:
         self.seen.append(len(images))
-        return Features(images[:, 0], images[:, :1], (SIZE, SIZE), (SIZE, SIZE))
+        return TowerFeatures((SIZE, SIZE), (SIZE, SIZE), images[:, 0], images[:, :1])
 
-    def score(self, features: Features, class_names: Sequence[str] | None = None) -> Prediction:
+    def score(self, features: TowerFeatures, class_names: Sequence[str] | None = None) -> Prediction:
         return Prediction(self.config.gain * features.image.mean((1, 2)), features.image)
 
-    def loss(self, features: Features, masks: Tensor, labels: Tensor, class_names: Any = None) -> dict[str, Tensor]:
+    def loss(
+        self, features: TowerFeatures, masks: Tensor, labels: Tensor, class_names: Any = None
+    ) -> dict[str, Tensor]:
         return {}
 
 
@@ -316,12 +318,12 @@ def test_progress_counts_every_row(photos: Photos) -> None:
     assert counts == [1, 2, 3]
 
 
-def test_colours_are_fixed_by_the_limit_and_rise_in_lightness() -> None:
-    ramp = colour(np.linspace(0, 2, 64)[None], limit=2.0)[0].astype(float)
+def test_colours_are_fixed_by_the_scale_and_rise_in_lightness() -> None:
+    ramp = colour(np.linspace(0, 2, 64)[None], scale=(0.0, 2.0))[0].astype(float)
     assert (np.diff(ramp @ [0.2126, 0.7152, 0.0722]) > -0.5).all()
     assert np.array_equal(colour(np.array([[0.5]]), 2.0), colour(np.array([[0.25]]), 1.0))
-    with pytest.raises(ZsadError, match="limit above 0"):
-        colour(np.zeros((1, 1)), limit=0)
+    with pytest.raises(ZsadError, match="above the first"):
+        colour(np.zeros((1, 1)), scale=(1.0, 1.0))
 
 
 def test_a_map_of_zeros_leaves_the_photograph_in_view() -> None:
@@ -346,7 +348,7 @@ def test_one_marked_pixel_of_a_large_mask_is_seen() -> None:
 
 @pytest.mark.parametrize("size", [(400, 300), (30, 900), (900, 30), (1, 1)])
 def test_an_overlay_fits_images_of_any_shape(size: tuple[int, int]) -> None:
-    options: dict[str, Any] = {"limit": 1.0, "score": 0.5, "decision": "normal", "threshold": 0.5, "side": 100}
+    options: dict[str, Any] = {"scale": (0.0, 1.0), "score": 0.5, "decision": "normal", "threshold": 0.5, "side": 100}
     two = overlay(Image.new("L", size, 99), np.eye(5), **options)
     three = overlay(Image.new("L", size, 99), np.eye(5), mask=np.eye(3) > 0, **options)
     assert three.mode == "RGB" and three.width > two.width and three.height == two.height

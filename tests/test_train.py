@@ -16,7 +16,8 @@ from zsad.data import synthetic
 from zsad.data.layouts import folder
 from zsad.errors import ZsadError
 from zsad.evaluate import Row, class_row, mean_row, score_samples, table, write_csv
-from zsad.methods.base import Method, build
+from zsad.methods.base import Method
+from zsad.methods.table import build
 from zsad.train import Plan, train
 from zsad.types import Sample
 

@@ -22,9 +22,11 @@ from zsad.backbones.weights import is_path
 from zsad.backbones.weights import load as load_backbone
 from zsad.data.images import preprocess, read_image, to_rgb
 from zsad.errors import ZsadError
-from zsad.methods.base import Method, build, load_strictly, method_class
-from zsad.methods.base import load as load_checkpoint
+from zsad.methods.base import Method
+from zsad.methods.checkpoints import load as load_checkpoint
+from zsad.methods.checkpoints import load_strictly
 from zsad.methods.released import RELEASED, Released, released
+from zsad.methods.table import build, method_class
 
 if TYPE_CHECKING:
     import numpy as np

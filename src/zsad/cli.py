@@ -202,7 +202,7 @@ def train(
     from zsad.api import choose_device, input_size
     from zsad.backbones.weights import load as load_backbone
     from zsad.data.layouts import folder
-    from zsad.methods.base import build, method_class, parse_switches
+    from zsad.methods.table import build, method_class, parse_switches
     from zsad.train import Plan, check
     from zsad.train import train as run
 
@@ -315,7 +315,7 @@ def demo(
 @app.command(epilog="Example: zsad methods")
 def methods() -> None:
     """The methods, what they learn and their switches."""
-    from zsad.methods.base import METHODS, describe
+    from zsad.methods.table import METHODS, describe
 
     shown = columns("method", "paper", "switches")
     for name in METHODS:

@@ -50,7 +50,7 @@ def run(
         columns=[("class", "class"), ("images", "images"), *COLUMNS],
         examples=examples,
         facts=facts(method),
-        limit=method.shown_limit,
+        scale=method.shown_range,
         contour=method.contour,
         threshold=method.thresholds.image,
     )

@@ -25,40 +25,41 @@ _BAR = 150  # width of the colour bar
 _FINER = 3  # contours are found on a grid this much finer than the picture
 
 Map = NDArray[np.floating[Any]]
+Scale = tuple[float, float]  # the values of the first and of the last colour, in the units of the map
 
 
-def colour(map: Map, limit: float) -> NDArray[np.uint8]:
-    """Values as colours of one fixed scale, dark violet at 0 to light yellow at `limit`.
+def colour(map: Map, scale: Scale) -> NDArray[np.uint8]:
+    """Values as colours of one fixed scale, from dark violet to light yellow.
 
     Args:
-        map: [h, w]; what lies outside 0..limit takes the colour of the nearer end, NaN that of 0.
-        limit: Value of the last colour, in the units of the map.
+        map: [h, w]; what lies outside the scale takes the colour of the nearer end, NaN the first colour.
+        scale: See :data:`Scale`.
 
     Returns:
         [h, w, 3], sRGB.
 
     Raises:
-        ZsadError: If the limit is not above 0.
+        ZsadError: If the scale does not rise.
 
-    >>> colour(np.array([[-1.0, 0.5, 2.0]]), limit=1.0)[0].tolist()
+    >>> colour(np.array([[-1.0, 0.5, 2.0]]), scale=(0.0, 1.0))[0].tolist()
     [[0, 0, 4], [189, 56, 83], [252, 255, 164]]
     """
-    return _table()[(_unit(map, limit) * 255 + 0.5).astype(np.uint8)]
+    return _table()[(_unit(map, scale) * 255 + 0.5).astype(np.uint8)]
 
 
-def heat(image: Image.Image, map: Map, limit: float, threshold: float | None = None) -> Image.Image:
+def heat(image: Image.Image, map: Map, scale: Scale, threshold: float | None = None) -> Image.Image:
     """A photograph under its map: the higher the value, the less of the photograph remains.
 
     Args:
         image: Any mode; its size is that of the result.
         map: [h, w], any size, stretched over the image.
-        limit: As in :func:`colour`.
+        scale: As in :func:`colour`.
         threshold: The area at or above this value gets a white contour; None draws none.
 
     Returns:
         RGB. The photograph's own colours are muted, so that colour means the map.
     """
-    unit = _unit(resize_map(map, image.size), limit)
+    unit = _unit(resize_map(map, image.size), scale)
     photograph = np.asarray(image.convert("RGB"), np.float32)
     grey = np.asarray(image.convert("L"), np.float32)[..., None]
     blended = _blend(0.3 * photograph + 0.7 * grey, unit)
@@ -86,12 +87,12 @@ def resize_map(map: Map, size: tuple[int, int]) -> NDArray[np.float32]:
     return np.asarray(plane.resize(size, Image.Resampling.BILINEAR))
 
 
-def colour_bar(width: int, height: int, limit: float = 1.0, threshold: float | None = None) -> Image.Image:
-    """The scale of :func:`heat` from 0 (left) to `limit`, over grey, with a mark at the threshold."""
+def colour_bar(width: int, height: int, scale: Scale = (0.0, 1.0), threshold: float | None = None) -> Image.Image:
+    """The scale of :func:`heat`, over grey, with a mark at the threshold."""
     ramp = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
     bar = _to_image(_blend(np.full((height, width, 3), _GREY, np.float32), ramp))
     if threshold is not None:
-        x = round(np.clip(threshold / limit, 0, 1) * (width - 1))
+        x = round(np.clip((threshold - scale[0]) / (scale[1] - scale[0]), 0, 1) * (width - 1))
         draw = ImageDraw.Draw(bar)
         draw.rectangle((x - 2, 0, x + 2, height), fill=_INK)
         draw.rectangle((x - 1, 0, x + 1, height), fill=_LINE)
@@ -102,7 +103,7 @@ def overlay(
     image: Image.Image,
     map: Map,
     *,
-    limit: float,
+    scale: Scale,
     score: float,
     decision: str = "",
     mask: NDArray[np.bool_] | None = None,
@@ -114,7 +115,7 @@ def overlay(
     Args:
         image: The photograph, any size and mode; its aspect ratio is kept.
         map: [h, w], any size, stretched over the photograph.
-        limit: End of the colour scale in the units of the map, the same for all pictures of a run.
+        scale: As in :func:`colour`; the same for all pictures of a run.
         score: Written below.
         decision: "normal", "anomalous", or "" for none.
         mask: [h, w] ground truth of any size; adds a third panel with its contour.
@@ -125,14 +126,14 @@ def overlay(
         RGB on white.
 
     Raises:
-        ZsadError: If the limit is not above 0.
+        ZsadError: If the scale does not rise.
     """
     photograph = fitted(image, side)
     name = "map" if threshold is None else f"map, contour at {threshold:.3g}"
-    panels = {"photograph": photograph, name: heat(photograph, map, limit, threshold)}
+    panels = {"photograph": photograph, name: heat(photograph, map, scale, threshold)}
     if mask is not None:
         panels["ground truth" if mask.any() else "ground truth: no defect"] = outlined(photograph, mask)
-    return _framed(panels, limit, score, decision, threshold)
+    return _framed(panels, scale, score, decision, threshold)
 
 
 def contact_sheet(overlays: Sequence[Image.Image], columns: int = 2) -> Image.Image:
@@ -155,7 +156,7 @@ def contact_sheet(overlays: Sequence[Image.Image], columns: int = 2) -> Image.Im
 
 
 def _framed(
-    panels: dict[str, Image.Image], limit: float, score: float, decision: str, threshold: float | None
+    panels: dict[str, Image.Image], scale: Scale, score: float, decision: str, threshold: float | None
 ) -> Image.Image:
     """Panels in a row, each under its name; below them a strip with the score and the scale."""
     margin, gap, top, strip = 14, 10, 34, 48
@@ -171,7 +172,7 @@ def _framed(
         draw.rectangle((left - 1, top - 1, left + wide, top + high), outline=_EDGE)
     middle = top + high + strip // 2
     _write_score(frame, (margin, middle), score, decision)
-    _draw_scale(frame, (size[0] - margin, middle), limit, threshold)
+    _draw_scale(frame, (size[0] - margin, middle), scale, threshold)
     return frame
 
 
@@ -190,14 +191,15 @@ def _write_score(frame: Image.Image, at: tuple[int, int], score: float, decision
         draw.text((left + width / 2, y), decision, fill=_PAPER, font=_font(15), anchor="mm")
 
 
-def _draw_scale(frame: Image.Image, at: tuple[int, int], limit: float, threshold: float | None) -> None:
+def _draw_scale(frame: Image.Image, at: tuple[int, int], scale: Scale, threshold: float | None) -> None:
     """The colour bar between its two values, left of a point."""
     x, y = at
     draw = ImageDraw.Draw(frame)
-    draw.text((x, y), f"{limit:.3g}", fill=_QUIET, font=_font(14), anchor="rm")
-    right = x - round(draw.textlength(f"{limit:.3g}", _font(14))) - 6
-    frame.paste(colour_bar(_BAR, 12, limit, threshold), (right - _BAR, y - 6))
-    draw.text((right - _BAR - 6, y), "0", fill=_QUIET, font=_font(14), anchor="rm")
+    first, last = (f"{end:.3g}" for end in scale)
+    draw.text((x, y), last, fill=_QUIET, font=_font(14), anchor="rm")
+    right = x - round(draw.textlength(last, _font(14))) - 6
+    frame.paste(colour_bar(_BAR, 12, scale, threshold), (right - _BAR, y - 6))
+    draw.text((right - _BAR - 6, y), first, fill=_QUIET, font=_font(14), anchor="rm")
 
 
 def _outlined(pixels: NDArray[np.float32], covered: Image.Image, line: tuple[int, int, int]) -> NDArray[np.float32]:
@@ -212,14 +214,15 @@ def _outlined(pixels: NDArray[np.float32], covered: Image.Image, line: tuple[int
 def _blend(ground: NDArray[np.float32], unit: NDArray[np.float32]) -> NDArray[np.float32]:
     """Ground [h, w, 3] under the colours of values [h, w] in 0..1; low values let it through."""
     alpha = (0.8 * np.sqrt(unit) * unit.clip(0, 0.25) / 0.25)[..., None]
-    blended: NDArray[np.float32] = ground + alpha * (colour(unit, 1.0) - ground)
+    blended: NDArray[np.float32] = ground + alpha * (colour(unit, (0.0, 1.0)) - ground)
     return blended
 
 
-def _unit(map: Map, limit: float) -> NDArray[np.float32]:
-    if not limit > 0:
-        raise ZsadError(f"the colour scale goes from 0 to a limit above 0; got {limit}")
-    unit: NDArray[np.float32] = np.clip(np.nan_to_num(map / limit), 0, 1).astype(np.float32)
+def _unit(map: Map, scale: Scale) -> NDArray[np.float32]:
+    first, last = scale
+    if not last > first:
+        raise ZsadError(f"the last value of the colour scale must be above the first; got {first} and {last}")
+    unit: NDArray[np.float32] = np.clip(np.nan_to_num((map - first) / (last - first)), 0, 1).astype(np.float32)
     return unit
 
 

@@ -182,5 +182,5 @@ def _saved(task: _Task, row: Row, map: NDArray[np.float32] | None, results: Resu
 
 
 def _picture(task: _Task, row: Row, image: Image.Image, map: NDArray[np.float32]) -> Image.Image:
-    limit = task.method.shown_limit
-    return overlay(image, map, limit=limit, score=row.score, decision=row.decision, threshold=task.contour)
+    scale = task.method.shown_range
+    return overlay(image, map, scale=scale, score=row.score, decision=row.decision, threshold=task.contour)

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from zsad.pictures import Map, colour_bar, fitted, heat
+from zsad.pictures import Map, Scale, colour_bar, fitted, heat
 from zsad.results import whole
 
 SIDE = 260  # longer side of a picture on the page
@@ -73,7 +73,7 @@ def write_page(
     columns: Sequence[tuple[str, str]],
     examples: Sequence[Example],
     facts: Sequence[tuple[str, str]],
-    limit: float = 1.0,
+    scale: Scale = (0.0, 1.0),
     contour: float | None = None,
     threshold: float | None = None,
     each: int = 6,
@@ -90,7 +90,7 @@ def write_page(
         columns: Key and heading of each column, in order.
         examples: The gallery shows the best, the worst and some others; all of them are in the histogram.
         facts: Name and value, for the summary.
-        limit: End of the colour scale of all maps, in their units.
+        scale: The one colour scale of all maps, see :data:`zsad.pictures.Scale`.
         contour: Value of the maps at which a contour is drawn; None draws none.
         threshold: Score from which on an image is called anomalous, for the histogram; None draws no line.
         each: Examples in each group of the gallery.
@@ -110,12 +110,12 @@ def write_page(
         columns=columns,
         facts=facts,
         groups=[
-            _Group(heading, words, [_figure(example, limit, contour) for example in chosen])
+            _Group(heading, words, [_figure(example, scale, contour) for example in chosen])
             for heading, words, chosen in groups(examples, each, seed)
         ],
         histogram=_histogram(examples, threshold) if examples else None,
-        scale=_uri(colour_bar(240, 14, limit, contour), "PNG"),
-        limit=f"{limit:.3g}",
+        scale=_uri(colour_bar(240, 14, scale, contour), "PNG"),
+        ends=[f"{end:.3g}" for end in scale],
         contour=None if contour is None else f"{contour:.3g}",
     )
     with whole(out) as part:
@@ -153,12 +153,12 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def _figure(example: Example, limit: float, contour: float | None) -> _Figure:
+def _figure(example: Example, scale: Scale, contour: float | None) -> _Figure:
     photograph = fitted(example.image, SIDE)
     words = f"{example.heading}, score {example.score:.3f}"
     pictures = [
         ("photograph", f"Photograph: {words}", _uri(photograph, "WEBP")),
-        ("map", f"Anomaly map: {words}", _uri(heat(photograph, example.map, limit, contour), "WEBP")),
+        ("map", f"Anomaly map: {words}", _uri(heat(photograph, example.map, scale, contour), "WEBP")),
     ]
     if example.mask is not None:
         mask = Image.fromarray(example.mask.astype(np.uint8) * 255).resize(photograph.size, Image.Resampling.NEAREST)

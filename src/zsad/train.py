@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from zsad.data.dataset import batches, masks_known
 from zsad.errors import ZsadError
 from zsad.methods.base import Features, Method, Thresholds
+from zsad.methods.recipe import clip_gradients, make_optimizer, set_rates
 from zsad.metrics import f1_max
 from zsad.types import Sample
 
@@ -71,12 +71,13 @@ def train(
     epochs = recipe.epochs if plan.epochs is None else plan.epochs
     batch_size = recipe.batch_size if plan.batch_size is None else plan.batch_size
     rate = recipe.rate if plan.rate is None else plan.rate
-    optimizer = torch.optim.Adam(method.parameters(), rate, recipe.betas)
+    optimizer = make_optimizer(method, recipe, rate)
     steps = epochs * -(-len(samples) // batch_size)
     done = 0
     kept = encode_all(method, samples, size) if fits(method, len(samples), size) else None
     method.train()
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        set_rates(optimizer, recipe, epoch, epochs, rate)
         order = torch.randperm(len(samples)).tolist()
         for chosen in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
             data = take(kept, chosen) if kept else encode_all(method, [samples[i] for i in chosen], size)
@@ -93,9 +94,10 @@ def train(
 def step(method: Method, data: Encoded, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One step of the optimizer on one batch; the terms of the loss before it."""
     device = next(method.parameters()).device
-    terms = method.loss(on(data.features, device), data.masks.to(device), data.labels.to(device), data.class_names)
+    terms = method.loss(data.features.to(device), data.masks.to(device), data.labels.to(device), data.class_names)
     optimizer.zero_grad()
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    clip_gradients(method.named_parameters(), method.recipe)
     optimizer.step()
     return {name: float(term.detach()) for name, term in terms.items()}
 
@@ -113,7 +115,7 @@ def check(samples: Sequence[Sample]) -> None:
 def fits(method: Method, count: int, size: int) -> bool:
     """Whether the features of `count` images are small enough to be kept."""
     one = method.encode(torch.zeros(1, 3, size, size, device=method.backbone.logit_scale.device))
-    return count * 4 * (one.image.numel() + one.patches.numel()) <= KEPT_BYTES
+    return count * one.nbytes <= KEPT_BYTES
 
 
 def encode_all(method: Method, samples: Sequence[Sample], size: int, batch_size: int = 16) -> Encoded:
@@ -123,12 +125,7 @@ def encode_all(method: Method, samples: Sequence[Sample], size: int, batch_size:
         ZsadError: If a file cannot be read: a training set with holes would not be the one that was named.
     """
     parts = list(_encoded(method, samples, size, batch_size))
-    first = parts[0].features
-    features = dataclasses.replace(
-        first,
-        image=torch.cat([part.features.image for part in parts]),
-        patches=torch.cat([part.features.patches for part in parts]),
-    )
+    features = Features.joined([part.features for part in parts])
     names = [name for part in parts for name in part.class_names]
     return Encoded(features, torch.cat([p.masks for p in parts]), torch.cat([p.labels for p in parts]), names)
 
@@ -139,7 +136,7 @@ def _encoded(method: Method, samples: Sequence[Sample], size: int, batch_size: i
         if batch.errors:
             raise ZsadError(f"the training set has an unreadable file; mend or remove it:\n  {batch.errors[0][1]}")
         assert batch.masks is not None
-        features = on(method.encode(batch.images.to(towers.logit_scale.device)), torch.device("cpu"))
+        features = method.encode(batch.images.to(towers.logit_scale.device)).to(torch.device("cpu"))
         yield Encoded(features, batch.masks, batch.labels, [sample.class_name for sample in batch.samples])
 
 
@@ -161,7 +158,7 @@ def best_thresholds(method: Method, parts: Iterable[Encoded], count: int) -> Thr
     scores, labels, maps, masks = [], [], [], []
     device = method.backbone.logit_scale.device
     for part in parts:
-        made = method.score(on(part.features, device), part.class_names)
+        made = method.score(part.features.to(device), part.class_names)
         stride = max(1, round((count * made.map[0].numel() / KEPT_PIXELS) ** 0.5))
         scores.append(made.score.cpu())
         labels.append(part.labels == 1)
@@ -169,9 +166,5 @@ def best_thresholds(method: Method, parts: Iterable[Encoded], count: int) -> Thr
         masks.append(part.masks[:, ::stride, ::stride])
     image = f1_max(torch.cat(scores), torch.cat(labels))[1]
     pixel = f1_max(torch.cat(maps), torch.cat(masks))[1]
-    return Thresholds(image, pixel / method.map_limit)
-
-
-def on(features: Features, device: torch.device) -> Features:
-    """The features on another device."""
-    return dataclasses.replace(features, image=features.image.to(device), patches=features.patches.to(device))
+    low, high = method.map_range
+    return Thresholds(image, (pixel - low) / (high - low))

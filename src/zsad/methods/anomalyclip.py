@@ -30,9 +30,10 @@ from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import Mix, ViT, layer_numbers, plain
 from zsad.errors import ZsadError
 from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample
-from zsad.methods.base import Features, Method, Recipe
+from zsad.methods.base import Method, TowerFeatures
 from zsad.methods.losses import dice, focal
-from zsad.methods.prompts import DeepTokens, encode_with_context
+from zsad.methods.prompts import DeepTokens, encode_with_context, released_prompts
+from zsad.methods.recipe import Recipe
 from zsad.types import Prediction
 
 #: Diagonally prominent attention (Appendix C); "qk" is the ordinary stream, that is, no DPAM
@@ -41,10 +42,6 @@ DPAM: dict[str, Mix] = {
     "qq": lambda q, k, v: plain(q, q, v),
     "kk": lambda q, k, v: plain(k, k, v),
 }
-
-#: names in released checkpoints, and what is in them but never used
-RELEASED = {"ctx_pos": "normal_context", "ctx_neg": "anomalous_context", "compound_prompts_text": "deep.sets"}
-UNUSED = ("token_prefix", "token_suffix", "tokenized_prompts", "compound_prompt_projections")
 
 
 @dataclass(frozen=True)
@@ -165,18 +162,19 @@ class AnomalyCLIP(Method):
     # Sec. 3.3: refinement of the local visual space (frozen)
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Features:
-        """See :class:`Features`; M = kinds of attention x layers, kinds first."""
+    def encode(self, images: Tensor) -> TowerFeatures:
+        """See :class:`~zsad.methods.base.TowerFeatures`; M = kinds of attention x layers, kinds first."""
         visual, c = self.backbone.visual, self.config
         start, *layers = layer_numbers((c.start, *c.layers), visual.depth)
         x = visual.embed(images, resize="bilinear")
         x, tapped = dual_path(visual, x, c.attention, start, layers)
         streams = [visual.patches(visual.head(side)) for kind in c.attention for side in tapped[kind]]
-        return Features(visual.project(x[:, 0]), torch.stack(streams, 1), visual.grid(images), tuple(images.shape[-2:]))  # type: ignore[arg-type]
+        image, patches = visual.project(x[:, 0]), torch.stack(streams, 1)
+        return TowerFeatures(visual.grid(images), tuple(images.shape[-2:]), image, patches)  # type: ignore[arg-type]
 
     # Sec. 3.3: inference
 
-    def score(self, features: Features, class_names: Sequence[str] | None = None) -> Prediction:
+    def score(self, features: TowerFeatures, class_names: Sequence[str] | None = None) -> Prediction:
         """Image score in [0, 1] from CLS alone; map in [0, number of layers], blurred."""
         c, text = self.config, self._text(len(features.image), class_names)
         maps = [anomaly_map(p, text, features.grid, features.size, c.temperature) for p in features.patches.unbind(1)]
@@ -184,14 +182,14 @@ class AnomalyCLIP(Method):
         return Prediction(probabilities(features.image, text, c.temperature)[:, 1], smooth(total, c.sigma))
 
     @property
-    def map_limit(self) -> float:
+    def map_range(self) -> tuple[float, float]:
         """Maps of the layers are summed, those of the kinds of attention averaged."""
-        return float(len(set(layer_numbers(self.config.layers, self.backbone.visual.depth))))
+        return 0.0, float(len(set(layer_numbers(self.config.layers, self.backbone.visual.depth))))
 
     # Sec. 3.3: glocal context optimization
 
     def loss(
-        self, features: Features, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
+        self, features: TowerFeatures, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """Eq. 2: `global` cross entropy of CLS; `focal` and `dice` summed over the maps, times lambda."""
         c, text = self.config, self._text(len(features.image), class_names)
@@ -204,7 +202,7 @@ class AnomalyCLIP(Method):
                 terms[kind] = c.local_weight * torch.stack([term[kind] for term in local]).sum()
         return terms
 
-    def _local(self, patches: Tensor, text: Tensor, features: Features, masks: Tensor) -> dict[str, Tensor]:
+    def _local(self, patches: Tensor, text: Tensor, features: TowerFeatures, masks: Tensor) -> dict[str, Tensor]:
         """Focal and Dice (both directions) of one layer's map."""
         p = upsample(probabilities(patches, text, self.config.temperature), features.grid, features.size)
         return {"focal": focal(p, masks), "dice": dice(p[:, 1], masks) + dice(p[:, 0], ~masks)}
@@ -213,15 +211,5 @@ class AnomalyCLIP(Method):
 
     @classmethod
     def released_state(cls, checkpoint: Any) -> dict[str, Tensor]:
-        """See :meth:`Method.released_state`; contexts lose their two leading axes of length 1."""
-        state = checkpoint.get("prompt_learner") if isinstance(checkpoint, dict) else None
-        if not isinstance(state, dict):
-            raise ZsadError('not a released AnomalyCLIP checkpoint: expected {"prompt_learner": ...}')
-        ours: dict[str, Tensor] = {}
-        for name, tensor in state.items():
-            head, _, rest = name.partition(".")
-            if head in RELEASED:
-                ours[f"{RELEASED[head]}.{rest}".rstrip(".")] = tensor.float().reshape(tensor.shape[-2:])
-            elif not name.startswith(UNUSED):
-                raise ZsadError(f'not a released AnomalyCLIP checkpoint: unexpected tensor "{name}"')
-        return ours
+        """See :meth:`Method.released_state`."""
+        return released_prompts(checkpoint, "AnomalyCLIP")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from zsad.backbones.clip import TextTower
 from zsad.backbones.tokenizer import Tokenizer
 from zsad.backbones.vit import Edit, splice
+from zsad.errors import ZsadError
 
 
 class HalfGradient(torch.autograd.Function):
@@ -53,21 +55,56 @@ class DeepTokens(nn.Module):
 
 
 def encode_with_context(
-    text: TextTower, tokenizer: Tokenizer, contexts: Sequence[Tensor], endings: Sequence[str], edit: Edit | None = None
+    text: TextTower,
+    tokenizer: Tokenizer,
+    contexts: Sequence[Tensor],
+    endings: Sequence[str],
+    edit: Edit | None = None,
+    tails: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """Features of sentences "START, context vectors, ending, END".
+    """Features of sentences "START, context vectors, ending, tail vectors, END".
 
     Args:
         text: The frozen text tower.
         tokenizer: Its tokenizer.
-        contexts: Per sentence, learnable word vectors [n, width].
+        contexts: Per sentence, word vectors [n, width], the same number for all.
         endings: Per sentence, the words after the context, such as "damaged object.".
         edit: Deep tokens, see :class:`DeepTokens`.
+        tails: Per sentence, word vectors [m, width] after the ending, the same number for all; None for none.
 
     Returns:
         [S, E], not normalised. Sentences are cut at the longest END, which under the causal mask changes nothing.
     """
     ids, end = tokenizer(endings)
     words = text.token_embedding(ids.to(text.positions.device))
-    rows = torch.stack([torch.cat([row[:1], context, row[1:]]) for row, context in zip(words, contexts, strict=True)])
-    return text.encode(rows, end.to(rows.device) + len(contexts[0]), edit)
+    none = words.new_zeros(0, words.shape[-1])
+    rows = [
+        torch.cat([row[:1], context, row[1:at], tail, row[at:]])
+        for row, at, context, tail in zip(words, end.tolist(), contexts, tails or [none] * len(words), strict=True)
+    ]
+    added = len(contexts[0]) + (len(tails[0]) if tails else 0)
+    return text.encode(torch.stack(rows), end.to(words.device) + added, edit)
+
+
+#: names in the checkpoints of AnomalyCLIP and Crane, and what is in them but never used
+RELEASED = {"ctx_pos": "normal_context", "ctx_neg": "anomalous_context", "compound_prompts_text": "deep.sets"}
+UNUSED = ("token_prefix", "token_suffix", "tokenized_prompts", "compound_prompt_projections")
+
+
+def released_prompts(checkpoint: Any, method: str) -> dict[str, Tensor]:
+    """The learned tensors of {"prompt_learner": state}, under our names; contexts lose two leading axes of length 1.
+
+    Raises:
+        ZsadError: If the layout is another one; `method` is how the message names it.
+    """
+    state = checkpoint.get("prompt_learner") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict):
+        raise ZsadError(f'not a released {method} checkpoint: expected {{"prompt_learner": ...}}')
+    ours: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        head, _, rest = name.partition(".")
+        if head in RELEASED:
+            ours[f"{RELEASED[head]}.{rest}".rstrip(".")] = tensor.float().reshape(tensor.shape[-2:])
+        elif not name.startswith(UNUSED):
+            raise ZsadError(f'not a released {method} checkpoint: unexpected tensor "{name}"')
+    return ours

@@ -1,0 +1,79 @@
+"""What a method learned, read back from a file: every tensor or none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from zsad.backbones.clip import CLIP
+from zsad.errors import ZsadError
+from zsad.methods.base import Method, Thresholds
+from zsad.methods.table import build
+
+
+def read_note(path: Path) -> dict[str, str]:
+    """The note that :meth:`Method.save` wrote into a checkpoint.
+
+    Raises:
+        ZsadError: If the file is missing or not a checkpoint of zsad.
+    """
+    if not path.is_file():
+        raise ZsadError(f"no checkpoint {path}; `zsad weights list` shows the published ones, `zsad train` makes one")
+    try:
+        with safe_open(path, "pt") as file:
+            note = file.metadata() or {}
+    except SafetensorError as error:
+        raise ZsadError(f"{path} is not a safetensors file ({error}); convert it: zsad weights convert") from error
+    if "method" not in note or "config" not in note:
+        raise ZsadError(f"{path} was not written by zsad: it does not say which method it belongs to")
+    return note
+
+
+def load(path: str | Path, backbone: CLIP) -> Method:
+    """A trained method from a checkpoint of zsad.
+
+    Raises:
+        ZsadError: If the file is not a checkpoint, or belongs to another backbone.
+    """
+    path = Path(path)
+    note = read_note(path)
+    method = build(note["method"], backbone, **json.loads(note["config"]))
+    if note.get("backbone_sha256") != backbone.digest:
+        raise ZsadError(
+            f"{path} was trained on {note.get('backbone') or 'another backbone'} "
+            f"(sha256 {note.get('backbone_sha256', '')[:12]}...), not on {backbone.name} ({backbone.digest[:12]}...); "
+            "give that one with --backbone"
+        )
+    method.thresholds = Thresholds(**json.loads(note.get("thresholds", "{}")))
+    with safe_open(path, "pt") as file:
+        load_strictly(method, {key: file.get_tensor(key) for key in file.keys()}, str(path))  # noqa: SIM118
+    return method
+
+
+def load_strictly(method: Method, state: dict[str, Tensor], source: str) -> None:
+    """Load every tensor or none.
+
+    Raises:
+        ZsadError: Naming up to five missing, unexpected or differently shaped tensors.
+    """
+    own = method.state_dict()
+    shapes = [
+        f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}"
+        for k, v in state.items()
+        if k in own and v.shape != own[k].shape
+    ]
+    found = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "other shape": shapes,
+    }
+    if any(found.values()):
+        lines = [f"  {kind} ({len(names)}): {', '.join(names[:5])}" for kind, names in found.items() if names]
+        head = f"{source} does not fit {method.name} on {method.backbone.name or 'this backbone'}:"
+        raise ZsadError(
+            "\n".join([head, *lines, "  The file may belong to another backbone or Config; see `zsad weights list`."])
+        )
+    method.load_state_dict(state)

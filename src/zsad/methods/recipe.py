@@ -1,0 +1,75 @@
+"""How a method was trained when its numbers were published: optimizer, rates, schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+SCHEDULES = ("constant", "cosine", "harmonic")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Adam, or AdamW where weights decay, and how its rate changes from epoch to epoch."""
+
+    rate: float = 1e-3  # learning rate at the start
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    slow: tuple[tuple[str, float], ...] = ()  # beginnings of parameter names, and the share of the rate that they get
+    schedule: str = "constant"  # or "cosine" down to `floor`, "harmonic": rate / (epoch + 1)
+    floor: float = 0.0  # where "cosine" ends for every parameter, as a share of the rate
+    clipped: tuple[str, ...] = ()  # parameters whose gradients are cut to norm 1, each on its own
+    batch_size: int = 8
+    epochs: int = 15
+
+    def share(self, name: str) -> float:
+        """The part of the rate that a parameter gets.
+
+        >>> Recipe(slow=(("sca.", 0.1),)).share("sca.gate.weight")
+        0.1
+        """
+        return next((share for beginning, share in self.slow if name.startswith(beginning)), 1.0)
+
+    def rate_at(self, epoch: int, epochs: int, rate: float, share: float = 1.0) -> float:
+        """The learning rate in an epoch, counted from 0, for parameters that get `share` of it.
+
+        >>> [round(Recipe(schedule="cosine", floor=0.1).rate_at(epoch, 2, 1.0), 3) for epoch in (0, 1)]
+        [1.0, 0.55]
+        """
+        if self.schedule == "cosine":
+            lowest = self.floor * rate
+            return lowest + (rate * share - lowest) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+        return rate * share / (epoch + 1) if self.schedule == "harmonic" else rate * share
+
+
+def make_optimizer(method: nn.Module, recipe: Recipe, rate: float | None = None) -> torch.optim.Optimizer:
+    """The recipe's optimizer for everything a method learns, at the rates of the first epoch.
+
+    Args:
+        method: Whose parameters are trained.
+        recipe: Of the method.
+        rate: In place of the recipe's.
+    """
+    shares: dict[float, list[Tensor]] = {}
+    for name, parameter in method.named_parameters():
+        shares.setdefault(recipe.share(name), []).append(parameter)
+    start = recipe.rate if rate is None else rate
+    groups = [{"params": found, "lr": start * share, "share": share} for share, found in shares.items()]
+    return torch.optim.AdamW(groups, start, recipe.betas, weight_decay=recipe.weight_decay)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, epochs: int, rate: float) -> None:
+    """Give the optimizer the rates of an epoch, counted from 0."""
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.rate_at(epoch, epochs, rate, group["share"])
+
+
+def clip_gradients(named: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) -> None:
+    """Cut the gradients that the recipe names to norm 1, each on its own."""
+    for name, parameter in named:
+        if name in recipe.clipped and parameter.grad is not None:
+            nn.utils.clip_grad_norm_(parameter, 1.0)

@@ -1,0 +1,94 @@
+"""The table of methods, and their switches by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from zsad.backbones.clip import CLIP
+from zsad.errors import ZsadError, unknown
+from zsad.methods.base import Method
+
+#: name -> module and class; a new method is one file and one line here
+METHODS = {
+    "anomalyclip": "zsad.methods.anomalyclip:AnomalyCLIP",
+    # "crane": "zsad.methods.crane:Crane",
+    # "visualad": "zsad.methods.visualad:VisualAD",
+    # "afrclip": "zsad.methods.afrclip:AFRCLIP",
+    # "vip2clip": "zsad.methods.vip2clip:ViP2CLIP",
+}
+
+
+def method_class(name: str) -> type[Method]:
+    """The class behind a name of the table.
+
+    >>> method_class("anomalyclip").__name__
+    'AnomalyCLIP'
+    """
+    if name not in METHODS:
+        raise unknown("method", name, METHODS, "zsad methods")
+    module, _, attribute = METHODS[name].partition(":")
+    return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+
+
+def build(name: str, backbone: CLIP, **switches: Any) -> Method:
+    """A new, untrained method; `switches` are fields of its Config.
+
+    Raises:
+        ZsadError: For an unknown method or switch.
+    """
+    kind = method_class(name)
+    return kind(backbone, make_config(kind, switches)).to(backbone.logit_scale.device)
+
+
+def make_config(kind: type[Method], values: dict[str, Any]) -> Any:
+    """A Config of a method from names and values; JSON's lists become tuples."""
+    fields = {field.name for field in dataclasses.fields(kind.config_class)}
+    for key in values:
+        if key not in fields:
+            raise unknown(f"{kind.name} switch", key, fields, "zsad methods")
+    return kind.config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def parse_switches(kind: type[Method], pairs: Sequence[str]) -> dict[str, Any]:
+    """Switches from "key=value" words; the type of the field's default decides how a value is read.
+
+    >>> from zsad.methods.anomalyclip import AnomalyCLIP
+    >>> parse_switches(AnomalyCLIP, ["layers=6,12", "object_agnostic=false", "sigma=2"])
+    {'layers': (6, 12), 'object_agnostic': False, 'sigma': 2.0}
+    """
+    defaults = dataclasses.asdict(kind.config_class())
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, text = pair.partition("=")
+        if key not in defaults:
+            raise unknown(f"{kind.name} switch", key, defaults, "zsad methods")
+        try:
+            found[key] = _parse(text, defaults[key])
+        except ValueError as error:
+            raise ZsadError(f"--set {pair}: expected something like {key}={_shown(defaults[key])}") from error
+    return found
+
+
+def _parse(text: str, default: Any) -> Any:
+    """A value of the same type as the default."""
+    if isinstance(default, tuple):
+        return tuple(_parse(part.strip(), default[0]) for part in text.split(",") if part.strip())
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    return type(default)(text)
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def describe(name: str) -> tuple[str, list[str]]:
+    """The paper of a method, from the first line of its file, and its switches with their defaults."""
+    kind = method_class(name)
+    paper = (import_module(kind.__module__).__doc__ or "").partition("\n")[0]
+    return paper, [f"{field.name}={_shown(field.default)}" for field in dataclasses.fields(kind.config_class)]

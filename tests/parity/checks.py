@@ -1,0 +1,22 @@
+"""Which module lays a method's numbers against a golden file; each has `quantities(golden)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from tests.parity.golden import Golden, Quantity
+
+#: name of the golden file -> module
+CHECKS = {
+    "anomalyclip": "tests.parity.check_anomalyclip",
+    "crane": "tests.parity.check_crane",
+    "crane_dattn": "tests.parity.check_crane",
+    "visualad": "tests.parity.check_visualad",
+    "vip2clip": "tests.parity.check_vip2clip",
+}
+
+
+def quantities(golden: Golden) -> Iterator[Quantity]:
+    """Every comparison that the arrays of a golden file allow."""
+    yield from import_module(CHECKS[golden.name]).quantities(golden)

@@ -1,0 +1,30 @@
+"""Make a small copy of a golden file: python -m tests.parity.slim FOLDER NAME OUT PATTERN [PATTERN ...].
+
+Keeps the arrays whose names match a shell pattern, and of the JSON what the checks read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+KEPT = ("method", "repo", "source", "seed", "side", "input", "inputs", "learnables", "hyper_parameters")
+
+
+def slim(folder: Path, name: str, out: Path, patterns: list[str]) -> int:
+    """Write the copy; the size of its arrays file in bytes."""
+    with np.load(folder / f"{name}.npz") as arrays:
+        kept = {key: arrays[key] for key in arrays if any(fnmatchcase(key, pattern) for pattern in patterns)}
+    notes = json.loads((folder / f"{name}.json").read_text())
+    np.savez_compressed(out / f"{name}.npz", **kept)  # type: ignore[arg-type]
+    (out / f"{name}.json").write_text(json.dumps({key: notes[key] for key in KEPT if key in notes}, indent=1) + "\n")
+    return (out / f"{name}.npz").stat().st_size
+
+
+if __name__ == "__main__":
+    source, stem, target, *wanted = sys.argv[1:]
+    sys.stdout.write(f"{slim(Path(source), stem, Path(target), wanted)} bytes\n")
