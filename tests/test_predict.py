@@ -321,20 +321,20 @@ def test_progress_counts_every_row(photos: Photos) -> None:
 def test_colours_are_fixed_by_the_scale_and_rise_in_lightness() -> None:
     ramp = colour(np.linspace(0, 2, 64)[None], scale=(0.0, 2.0))[0].astype(float)
     assert (np.diff(ramp @ [0.2126, 0.7152, 0.0722]) > -0.5).all()
-    assert np.array_equal(colour(np.array([[0.5]]), 2.0), colour(np.array([[0.25]]), 1.0))
+    assert np.array_equal(colour(np.array([[0.5]]), (0.0, 2.0)), colour(np.array([[-0.5]]), (-1.0, 1.0)))
     with pytest.raises(ZsadError, match="above the first"):
         colour(np.zeros((1, 1)), scale=(1.0, 1.0))
 
 
 def test_a_map_of_zeros_leaves_the_photograph_in_view() -> None:
     grey = Image.new("RGB", (16, 16), (90, 90, 90))
-    assert np.array_equal(np.asarray(heat(grey, np.zeros((4, 4)), 1.0, threshold=0.5)), np.asarray(grey))
+    assert np.array_equal(np.asarray(heat(grey, np.zeros((4, 4)), (0.0, 1.0), threshold=0.5)), np.asarray(grey))
 
 
 def test_the_contour_runs_along_the_threshold_and_nowhere_else() -> None:
     black, values = Image.new("RGB", (64, 64)), np.zeros((64, 64))
     values[:, 32:] = 1.0
-    change = np.asarray(heat(black, values, 1.0, 0.5), int) - np.asarray(heat(black, values, 1.0), int)
+    change = np.asarray(heat(black, values, (0.0, 1.0), 0.5), int) - np.asarray(heat(black, values, (0.0, 1.0)), int)
     marked = np.abs(change).max((0, 2)) > 60
     assert marked[31:33].all() and not marked[:28].any() and not marked[36:].any()
 
