@@ -16,6 +16,7 @@ from zsad.methods.base import Method, Thresholds
 from zsad.methods.checkpoints import load
 from zsad.methods.recipe import make_optimizer
 from zsad.methods.table import METHODS, build, describe, make_config, method_class, parse_switches
+from zsad.train import Encoded, step
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
@@ -97,6 +98,22 @@ def test_training_steps_lower_the_loss_on_a_fixed_batch(name: str) -> None:
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert totals[-1] < totals[0]
+
+
+@every_method
+def test_two_trainings_from_one_seed_end_in_the_same_weights(name: str) -> None:
+    """Also where training draws at random, as dropout does."""
+
+    def trained() -> dict[str, Tensor]:
+        model = method(name).train()
+        data = Encoded(model.encode(images()), *truth())
+        optimizer = make_optimizer(model, model.recipe)
+        for _ in range(2):
+            step(model, data, optimizer)
+        return model.state_dict()
+
+    first, second = trained(), trained()
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @every_method

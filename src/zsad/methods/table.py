@@ -34,13 +34,13 @@ def method_class(name: str) -> type[Method]:
 
 
 def build(name: str, backbone: CLIP, **switches: Any) -> Method:
-    """A new, untrained method; `switches` are fields of its Config.
+    """A new, untrained method, set to evaluation; `switches` are fields of its Config.
 
     Raises:
         ZsadError: For an unknown method or switch.
     """
     kind = method_class(name)
-    return kind(backbone, make_config(kind, switches)).to(backbone.logit_scale.device)
+    return kind(backbone, make_config(kind, switches)).to(backbone.logit_scale.device).eval()
 
 
 def make_config(kind: type[Method], values: dict[str, Any]) -> Any:

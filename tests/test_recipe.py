@@ -1,0 +1,75 @@
+"""Optimizers and schedules against torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from zsad.methods.recipe import Recipe, clip_gradients, make_optimizer, set_rates
+
+
+class Two(nn.Module):
+    """Two named parameters with gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.tensor([3.0, 4.0]))
+        self.head = nn.Linear(2, 1, bias=False)
+        self.token.grad = torch.tensor([3.0, 4.0])
+        self.head.weight.grad = torch.tensor([[6.0, 8.0]])
+
+
+def test_without_decay_it_is_adam() -> None:
+    torch.manual_seed(0)
+    ours = Two()
+    theirs = Two()
+    theirs.load_state_dict(ours.state_dict())
+    a, b = make_optimizer(ours, Recipe(betas=(0.5, 0.9))), torch.optim.Adam(theirs.parameters(), 1e-3, (0.5, 0.9))
+    for _ in range(3):
+        a.step()
+        b.step()
+    assert torch.equal(ours.token, theirs.token) and torch.equal(ours.head.weight, theirs.head.weight)
+
+
+def test_weights_decay_where_the_recipe_says_so() -> None:
+    model = Two()
+    model.token.grad = torch.zeros(2)
+    make_optimizer(model, Recipe(rate=0.1, weight_decay=0.5)).step()
+    torch.testing.assert_close(model.token.detach(), torch.tensor([3.0, 4.0]) * (1 - 0.1 * 0.5))
+
+
+def test_slow_parameters_get_their_share_of_any_rate() -> None:
+    groups = make_optimizer(Two(), Recipe(slow=(("head.", 0.01),)), rate=0.2).param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.2, 0.002])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_cosine_is_torchs_with_one_floor_for_all(share: float) -> None:
+    recipe = Recipe(schedule="cosine", floor=0.1)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5 * share)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5, eta_min=0.05)
+    for epoch in range(5):
+        assert recipe.rate_at(epoch, 5, 0.5, share) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+
+
+def test_harmonic_divides_by_the_number_of_the_epoch() -> None:
+    rates = [Recipe(schedule="harmonic").rate_at(epoch, 100, 0.001) for epoch in range(3)]
+    assert rates == pytest.approx([0.001, 0.0005, 0.001 / 3])
+
+
+def test_the_rates_of_an_epoch_reach_the_optimizer() -> None:
+    recipe = Recipe(slow=(("head.", 0.1),), schedule="harmonic")
+    optimizer = make_optimizer(Two(), recipe)
+    set_rates(optimizer, recipe, 1, 10, 0.4)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.02])
+
+
+def test_only_named_gradients_are_cut_to_norm_one() -> None:
+    model = Two()
+    clip_gradients(model.named_parameters(), Recipe(clipped=("token",)))
+    assert model.token.grad is not None and model.head.weight.grad is not None
+    assert model.token.grad.norm().item() == pytest.approx(1, abs=1e-5)
+    assert model.head.weight.grad.tolist() == [[6.0, 8.0]]
