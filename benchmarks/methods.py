@@ -1,13 +1,14 @@
 """The methods beside each other: trained on drawn auxiliary pictures, tested on unseen ones and on photographs.
 
-    python benchmarks/methods.py run --auxiliary DIR --test DIR [DIR ...] --out RUNS [--methods ...] [--seeds ...]
-    python benchmarks/methods.py table --out RUNS [--test NAME]
-    python benchmarks/methods.py time [--methods ...]
+    python benchmarks/methods.py run --auxiliary DIR --test DIR [DIR ...] --out RUNS [--variants ...] [--seeds ...]
+    python benchmarks/methods.py table --out RUNS
+    python benchmarks/methods.py time [--variants ...]
 
-`run` trains every method with every seed by its own recipe, on the embedded backbone, and evaluates it on every folder;
-a run whose files are there is not done again, so it can be stopped, and several may work on different seeds at a time.
-`untrained prompts` are the bare sentences "object." and "damaged object." through the same towers: what a method knows
-before it learns anything. `table` prints mean and standard deviation over the seeds.
+A variant is a method with the epochs and switches to change: `crane`, `visualad@6`, `crane:guide=tiny`,
+`anomalyclip:context_length=0;deep_length=0` (the sentences "object." and "damaged object." with nothing to learn).
+`run` trains each with every seed by its own recipe, on the embedded backbone, and evaluates it on every folder; a run
+whose file is there is not done again, so it can be stopped, and several may work on different seeds at a time. With
+`--untrained` each is evaluated as its seed draws it, before any training. `table` prints mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -17,56 +18,63 @@ import json
 import time
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any
 
 import torch
 from rich.console import Console
 
 from zsad.api import input_size
+from zsad.backbones.clip import CLIP
 from zsad.backbones.weights import load as load_backbone
 from zsad.data.layouts import folder
 from zsad.evaluate import COLUMNS, score_samples, table
 from zsad.methods.base import Method
 from zsad.methods.checkpoints import load
-from zsad.methods.table import METHODS, build
+from zsad.methods.table import METHODS, build, method_class, parse_switches
 from zsad.results import whole
 from zsad.train import Plan, train
 
-BASELINE = "untrained prompts"
 SEEDS = (111, 112, 113)
 
 
-def trained(name: str, seed: int, chosen: argparse.Namespace) -> Method:
-    """A method after its training, from its checkpoint if that is there."""
+def made(variant: str, backbone: CLIP) -> tuple[Method, int | None]:
+    """A new method, and the epochs that the variant asks for."""
+    head, _, switches = variant.partition(":")
+    name, _, epochs = head.partition("@")
+    chosen = parse_switches(method_class(name), switches.split(";") if switches else [])
+    return build(name, backbone, **chosen), int(epochs) if epochs else None
+
+
+def trained(variant: str, seed: int, chosen: argparse.Namespace) -> Method:
+    """A method after its training, from its checkpoint if that is there; or as it is before."""
     towers = load_backbone("tiny")
-    if name == BASELINE:
-        return build("anomalyclip", towers, context_length=0, deep_length=0).eval()
-    path = chosen.out / f"{name}-{seed}.safetensors"
+    torch.manual_seed(seed)
+    method, epochs = made(variant, towers)
+    if chosen.untrained or not sum(p.numel() for p in method.parameters()):
+        return method
+    path = chosen.out / f"{variant}-{seed}.safetensors"
     if not path.exists():
-        torch.manual_seed(seed)
-        method = build(name, towers)
-        plan = Plan(epochs=chosen.epochs, rate=chosen.rate, seed=seed)
         start = time.perf_counter()
-        train(method, folder(chosen.auxiliary), input_size(method), plan)
+        train(method, folder(chosen.auxiliary), input_size(method), Plan(epochs=epochs, seed=seed))
         method.save(path)
-        note = {"training_seconds": time.perf_counter() - start, "epochs": plan.epochs or method.recipe.epochs}
+        note = {"training_seconds": time.perf_counter() - start, "epochs": epochs or method.recipe.epochs}
         path.with_suffix(".json").write_text(json.dumps(note))
-    return load(path, towers).eval()
+    return load(path, towers)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Train and evaluate all that is not there yet; one JSON file per method, seed and folder."""
+    """Train and evaluate all that is not there yet; one JSON file per variant, seed and folder."""
     chosen.out.mkdir(parents=True, exist_ok=True)
-    for name in chosen.methods:
-        for seed in chosen.seeds if name != BASELINE else chosen.seeds[:1]:
+    for variant in chosen.variants:
+        for seed in chosen.seeds:
             for root in chosen.test:
-                path = chosen.out / f"{name}-{seed}-{root.name}.json"
+                shown = variant + (", untrained" if chosen.untrained else "")
+                path = chosen.out / f"{shown}-{seed}-{root.name}.json"
                 if path.exists():
                     continue
-                method = trained(name, seed, chosen)
+                method = trained(variant, seed, chosen)
                 row = table(score_samples(method, folder(root), input_size(method)))[-1]
                 parameters = sum(p.numel() for p in method.parameters())
-                note = {"method": name, "seed": seed, "set": root.name, "images": row.images, **row.values}
+                note = {"variant": shown, "seed": seed, "set": root.name, "images": row.images, **row.values}
                 with whole(path) as part:
                     part.write_text(json.dumps({**note, "parameters": parameters}))
 
@@ -74,15 +82,14 @@ def run(chosen: argparse.Namespace) -> None:
 def show(chosen: argparse.Namespace) -> None:
     """Print a Markdown table per folder."""
     rows = [json.loads(path.read_text()) for path in sorted(chosen.out.glob("*-*-*.json"))]
-    console = Console(width=200)
+    console = Console(width=250)
     for name in dict.fromkeys(row["set"] for row in rows):
-        console.print(f"\n{name}\n\n| method | seeds | learned | " + " | ".join(head for _, head in COLUMNS) + " |")
+        console.print(f"\n{name}\n\n| variant | seeds | learned | " + " | ".join(head for _, head in COLUMNS) + " |")
         console.print("|---" * (3 + len(COLUMNS)) + "|")
-        for method in (BASELINE, *METHODS):
-            own = [row for row in rows if (row["method"], row["set"]) == (method, name)]
-            if own:
-                cells = [spread([100 * row[key] for row in own if key in row]) for key, _ in COLUMNS]
-                console.print(f"| {method} | {len(own)} | {own[0]['parameters']:,} | " + " | ".join(cells) + " |")
+        for variant in dict.fromkeys(row["variant"] for row in rows if row["set"] == name):
+            own = [row for row in rows if (row["variant"], row["set"]) == (variant, name)]
+            cells = [spread([100 * row[key] for row in own if key in row]) for key, _ in COLUMNS]
+            console.print(f"| {variant} | {len(own)} | {own[0]['parameters']:,} | " + " | ".join(cells) + " |")
 
 
 def spread(values: list[float]) -> str:
@@ -100,8 +107,7 @@ def spread(values: list[float]) -> str:
 @torch.inference_mode()
 def measure(chosen: argparse.Namespace) -> None:
     """Print milliseconds per image: batches of 8 at the embedded backbone's input size, median of 7 after one."""
-    towers = load_backbone("tiny")
-    methods: dict[str, Any] = {name: build(name, towers).eval() for name in chosen.methods if name != BASELINE}
+    methods = {variant: made(variant, load_backbone("tiny"))[0] for variant in chosen.variants}
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(8):
         for name, method in methods.items():  # by turns, so that a busy moment hits all of them
@@ -122,10 +128,9 @@ def main() -> None:
     parser.add_argument("--auxiliary", type=Path)
     parser.add_argument("--test", type=Path, nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--methods", nargs="+", default=[BASELINE, *METHODS])
+    parser.add_argument("--variants", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--epochs", type=int, help="in place of the recipe's")
-    parser.add_argument("--rate", type=float, help="in place of the recipe's")
+    parser.add_argument("--untrained", action="store_true", help="evaluate the methods as drawn")
     chosen = parser.parse_args()
     {"run": run, "table": show, "time": measure}[chosen.what](chosen)
 
