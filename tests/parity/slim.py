@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 KEPT = ("method", "repo", "source", "seed", "side", "input", "inputs", "learnables", "hyper_parameters")
+KEPT += ("test_sigma", "train_losses", "train_step_change_l2")  # VisualAD's
+KEPT += ("config_test", "dattn_args")  # Crane's; also train_losses
 
 
 def slim(folder: Path, name: str, out: Path, patterns: list[str]) -> int:
