@@ -4,8 +4,9 @@
     python benchmarks/methods.py table --out RUNS
     python benchmarks/methods.py time [--variants ...]
 
-A variant is a method with the epochs and switches to change: `crane`, `visualad@6`, `crane:guide=tiny`,
-`anomalyclip:context_length=0;deep_length=0` (the sentences "object." and "damaged object." with nothing to learn).
+A variant is a method with what is to change: `crane:guide=tiny` a switch, `visualad@6` the epochs, `vip2clip*1` the
+share of the rate for parameters that its recipe gives less. `anomalyclip:context_length=0;deep_length=0` are the
+sentences "object." and "damaged object." with nothing to learn.
 `run` trains each with every seed by its own recipe, on the embedded backbone, and evaluates it on every folder; a run
 whose file is there is not done again, so it can be stopped, and several may work on different seeds at a time. With
 `--untrained` each is evaluated as its seed draws it, before any training. `table` prints mean and standard deviation.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -36,27 +38,29 @@ from zsad.train import Plan, train
 SEEDS = (111, 112, 113)
 
 
-def made(variant: str, backbone: CLIP) -> tuple[Method, int | None]:
-    """A new method, and the epochs that the variant asks for."""
+def made(variant: str, backbone: CLIP) -> tuple[Method, Plan]:
+    """A new method, and how the variant is trained."""
     head, _, switches = variant.partition(":")
+    head, _, slow = head.partition("*")
     name, _, epochs = head.partition("@")
+    plan = Plan(epochs=int(epochs) if epochs else None, slow=float(slow) if slow else None)
     chosen = parse_switches(method_class(name), switches.split(";") if switches else [])
-    return build(name, backbone, **chosen), int(epochs) if epochs else None
+    return build(name, backbone, **chosen), plan
 
 
 def trained(variant: str, seed: int, chosen: argparse.Namespace) -> Method:
     """A method after its training, from its checkpoint if that is there; or as it is before."""
     towers = load_backbone("tiny")
     torch.manual_seed(seed)
-    method, epochs = made(variant, towers)
+    method, plan = made(variant, towers)
     if chosen.untrained or not sum(p.numel() for p in method.parameters()):
         return method
     path = chosen.out / f"{variant}-{seed}.safetensors"
     if not path.exists():
         start = time.perf_counter()
-        train(method, folder(chosen.auxiliary), input_size(method), Plan(epochs=epochs, seed=seed))
+        train(method, folder(chosen.auxiliary), input_size(method), replace(plan, seed=seed))
         method.save(path)
-        note = {"training_seconds": time.perf_counter() - start, "epochs": epochs or method.recipe.epochs}
+        note = {"training_seconds": time.perf_counter() - start, "epochs": plan.epochs or method.recipe.epochs}
         path.with_suffix(".json").write_text(json.dumps(note))
     return load(path, towers)
 

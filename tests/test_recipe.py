@@ -60,6 +60,11 @@ def test_harmonic_divides_by_the_number_of_the_epoch() -> None:
     assert rates == pytest.approx([0.001, 0.0005, 0.001 / 3])
 
 
+def test_slow_parameters_can_be_given_another_share() -> None:
+    recipe = Recipe(slow=(("head.", 0.01), ("tail.", 0.1))).with_slow(1.0)
+    assert [recipe.share(name) for name in ("token", "head.weight", "tail.weight")] == [1.0, 1.0, 1.0]
+
+
 def test_the_rates_of_an_epoch_reach_the_optimizer() -> None:
     recipe = Recipe(slow=(("head.", 0.1),), schedule="harmonic")
     optimizer = make_optimizer(Two(), recipe)

@@ -188,7 +188,20 @@ def test_the_pixel_threshold_has_the_best_pixel_f1(samples: list[Sample]) -> Non
     assert method.contour == pytest.approx(f1_max(maps, masks)[1], abs=1e-4)
 
 
-@pytest.mark.parametrize("bad", [{"rate": 0.0}, {"rate": float("nan")}, {"epochs": 0}, {"batch_size": -1}])
+def test_a_plan_can_change_the_share_of_slow_parameters(samples: list[Sample]) -> None:
+    def change(**plan: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        method = build("vip2clip", weights.load("tiny"))
+        before = method.state_dict()["fgp.query.weight"].clone()
+        train(method, samples, SIZE, Plan(epochs=1, batch_size=12, **plan))  # type: ignore[arg-type]
+        return (method.state_dict()["fgp.query.weight"] - before).abs().max()
+
+    assert change(slow=1.0) > 50 * change()
+
+
+@pytest.mark.parametrize(
+    "bad", [{"slow": -1.0}, {"rate": 0.0}, {"rate": float("nan")}, {"epochs": 0}, {"batch_size": -1}]
+)
 def test_an_impossible_plan_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ZsadError, match="above 0"):
         Plan(**bad)  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from http.client import HTTPException
 from importlib.resources import files
@@ -14,7 +13,6 @@ from huggingface_hub import constants
 from PIL import Image
 from torch import Tensor
 
-from zsad.backbones.clip import CLIP
 from zsad.backbones.download import cache_folder, fetch
 from zsad.backbones.registry import BACKBONES
 from zsad.backbones.registry import backbone as backbone_row
@@ -24,19 +22,20 @@ from zsad.data.images import preprocess, read_image, to_rgb
 from zsad.errors import ZsadError
 from zsad.methods.base import Method
 from zsad.methods.checkpoints import load as load_checkpoint
-from zsad.methods.checkpoints import load_strictly
-from zsad.methods.released import RELEASED, Released, released
-from zsad.methods.table import build, method_class
+from zsad.methods.conversion import agree, belongs_to, convert
+from zsad.methods.released import RELEASED, Released, hashes, released
+from zsad.methods.table import METHODS, method_class
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 DEFAULT_BACKBONE = "tiny"
+DEFAULT_METHOD = "anomalyclip"
 
 
 def load(
-    method: str = "anomalyclip",
+    method: str | None = None,
     weights: str | Path | None = None,
     backbone: str | Path = DEFAULT_BACKBONE,
     device: str = "auto",
@@ -44,7 +43,7 @@ def load(
     """A method ready to predict.
 
     Args:
-        method: A name of `zsad methods`.
+        method: A name of `zsad methods`. None takes the one that the weights belong to, without weights anomalyclip.
         weights: A checkpoint of `zsad train`, a name of `zsad weights list` such as "anomalyclip/mvtec", or a released
             .pth file. None takes what ships with the embedded backbone.
         backbone: A name of `zsad weights list`, or a file or folder with weights.
@@ -56,19 +55,31 @@ def load(
     >>> load().name
     'anomalyclip'
     """
-    method_class(method)  # what can be wrong is told before anything large is loaded
+    if method is not None:
+        method_class(method)  # what can be wrong is told before anything large is loaded
     if not is_path(str(backbone)):
         backbone_row(str(backbone))
-    row = None if weights is None or Path(weights).exists() else published(str(weights), str(backbone))
-    file = embedded_weights(method, str(backbone)) if weights is None else _downloaded(row) if row else Path(weights)
-    towers = load_backbone(backbone, device=choose_device(device))
-    if file.suffix in (".pth", ".pt"):
-        found = convert(file, row.method if row else method, towers)
+    if weights is None:
+        file = embedded_weights(method or DEFAULT_METHOD, str(backbone))
     else:
-        found = load_checkpoint(file, towers)
-    if found.name != method:
-        raise ZsadError(f"{weights} belongs to {found.name}, not to {method}; say --method {found.name}")
+        file = checkpoint_file(weights, str(backbone), method)
+    name = belongs_to(file, method)
+    towers = load_backbone(backbone, device=choose_device(device))
+    found = load_checkpoint(file, towers) if file.suffix == ".safetensors" else convert(file, name, towers)
     return found.eval()
+
+
+def checkpoint_file(weights: str | Path, backbone: str, method: str | None = None) -> Path:
+    """The file of a checkpoint: a path as it is, a published name downloaded and checked.
+
+    Raises:
+        ZsadError: If it is neither, or the published one belongs to another backbone or method, or cannot be had.
+    """
+    if Path(weights).is_file():
+        return Path(weights)
+    row = published(str(weights), backbone)
+    agree(row.name, row.method, method)
+    return _downloaded(row)
 
 
 def published(name: str, backbone: str) -> Released:
@@ -79,9 +90,14 @@ def published(name: str, backbone: str) -> Released:
     """
     if Path(name).suffix:
         raise ZsadError(f"no checkpoint {name}; `zsad weights list` shows the published ones, `zsad train` makes one")
+    method = name.partition("/")[0]
+    if method in METHODS and method not in {row.method for row in RELEASED.values()}:
+        raise ZsadError(
+            f"no weights {name}: none were published for {method}; "
+            f"`zsad train --method {method}` makes some, `zsad weights list` shows those of other methods"
+        )
     row = released(name)
-    if backbone in BACKBONES and backbone != row.backbone:
-        raise ZsadError(f"{name} was trained on {row.backbone}, not on {backbone}; add --backbone {row.backbone}")
+    row.must_fit(backbone)
     return row
 
 
@@ -94,30 +110,12 @@ def embedded_weights(method: str, backbone: str) -> Path:
     path = Path(str(files("zsad"))) / "backbones" / "tiny" / f"{method}.safetensors"
     if backbone == DEFAULT_BACKBONE and path.is_file():
         return path
-    published = [name for name in RELEASED if name.startswith(f"{method}/")]
+    published = [row.name for row in RELEASED.values() if row.method == method]
     raise ZsadError(
         f"nothing trained for {method} on {backbone} is at hand; give --weights: "
         f"a checkpoint that `zsad train --method {method} --backbone {backbone}` made"
         + (f", or a published one ({', '.join(published)})" if published else "")
     )
-
-
-def convert(path: Path, method: str, backbone: CLIP) -> Method:
-    """A method from a checkpoint file in its authors' layout, read with `weights_only=True`.
-
-    Raises:
-        ZsadError: If the file is unreadable, of another layout, or does not fit the backbone.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
-        raise ZsadError(
-            f"{path} is not a checkpoint that can be read safely: it is damaged, or holds more than tensors. "
-            "A checkpoint of zsad ends in .safetensors."
-        ) from error
-    found = build(method, backbone)
-    load_strictly(found, found.released_state(checkpoint), str(path))
-    return found
 
 
 def _downloaded(row: Released) -> Path:
@@ -130,11 +128,9 @@ def _downloaded(row: Released) -> Path:
             f"  Copy the file from a machine with network and give it with --weights PATH,\n"
             f"  or leave out --weights and --backbone for the embedded model."
         ) from error
-    data = path.read_bytes()
-    blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-    if blob != row.blob:
+    if difference := row.difference(*hashes(path)):
         path.unlink()
-        raise ZsadError(f"{row.file.url} gave another file (git SHA-1 {blob}, expected {row.blob}); it was removed")
+        raise ZsadError(f"{row.file.url} gave another file than {row.name} ({difference}); it was removed, try again")
     return path
 
 

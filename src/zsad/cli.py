@@ -40,10 +40,19 @@ app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 
 MethodName = Annotated[str, typer.Option("--method", "-m", help="A name of `zsad methods`.")]
+MethodOfWeights = Annotated[
+    str | None,
+    typer.Option("--method", "-m", help="A name of `zsad methods`; default: the one that the weights belong to."),
+]
 Weights = Annotated[
     str | None,
-    typer.Option("--weights", "-w", help="A checkpoint, or a name of `zsad weights list`; default: embedded."),
+    typer.Option(
+        "--weights",
+        "-w",
+        help="A checkpoint of zsad, a name of `zsad weights list`, or an authors' .pth file; default: embedded.",
+    ),
 ]
+Switches = Annotated[list[str] | None, typer.Option("--set", help="A switch of the method, such as layers=6,12,18,24.")]
 BackboneName = Annotated[
     str, typer.Option("--backbone", "-b", help="A name of `zsad weights list`, a file or a folder.")
 ]
@@ -102,11 +111,11 @@ def columns(first: str, *others: str) -> Table:
     return shown
 
 
-def load(method: str, weights: str | None, backbone: str, device: str) -> Method:
+def load(method: str | None, weights: str | None, backbone: str, device: str) -> Method:
     """A method ready to predict, with one line about the embedded model where that is what it is."""
     from zsad import api
 
-    with err.status(_plain(f"loading {method} on {backbone}")):
+    with err.status(_plain(f"loading {weights or method or api.DEFAULT_METHOD} on {backbone}")):
         found = api.load(method, weights, backbone, device)
     if backbone == api.DEFAULT_BACKBONE:
         err.print(
@@ -119,7 +128,7 @@ def load(method: str, weights: str | None, backbone: str, device: str) -> Method
 @app.command(epilog="Example: zsad predict photos/ --out results")
 def predict(
     paths: Annotated[list[str], typer.Argument(help="Image files, folders, or quoted patterns.")],
-    method: MethodName = "anomalyclip",
+    method: MethodOfWeights = None,
     weights: Weights = None,
     backbone: BackboneName = "tiny",
     to: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables, maps and overlays.")] = Path("results"),
@@ -180,6 +189,12 @@ def predict(
         raise typer.Exit(1)
 
 
+def must_be_new_checkpoint(to: Path) -> None:
+    """Complain about a name that no checkpoint could be read back from."""
+    if to.suffix != ".safetensors" or to.is_dir():
+        raise ZsadError(f"--out {to} must be a file that ends in .safetensors")
+
+
 @app.command(epilog="Example: zsad train data/auxiliary --out my.safetensors")
 def train(
     root: Root,
@@ -191,10 +206,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Default: as published.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: as published.", min=1)] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate; default: as published.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same weights on one machine.")] = 111,
-    switches: Annotated[
-        list[str] | None, typer.Option("--set", help="A switch of the method, such as layers=6,12,18,24.")
+    slow: Annotated[
+        float | None, typer.Option(help="Share of the rate for parameters that the method gives less; 1 = the same.")
     ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same weights on one machine.")] = 111,
+    switches: Switches = None,
 ) -> None:
     """Train a method on an auxiliary dataset, whose test split is used as in the papers."""
     import torch
@@ -207,9 +223,8 @@ def train(
     from zsad.train import train as run
 
     chosen = parse_switches(method_class(method), switches or [])
-    if to.suffix != ".safetensors" or to.is_dir():
-        raise ZsadError(f"--out {to} must be a file that ends in .safetensors")
-    plan, samples = Plan(epochs, batch_size, rate, seed), folder(root)
+    must_be_new_checkpoint(to)
+    plan, samples = Plan(epochs, batch_size, rate, slow, seed), folder(root)
     check(samples)
     torch.manual_seed(seed)
     model = build(method, load_backbone(backbone, device=choose_device(device)), **chosen)
@@ -233,7 +248,7 @@ def train(
 @app.command(epilog="Example: zsad evaluate data/unseen")
 def evaluate(
     root: Root,
-    method: MethodName = "anomalyclip",
+    method: MethodOfWeights = None,
     weights: Weights = None,
     backbone: BackboneName = "tiny",
     device: Device = "auto",
@@ -333,6 +348,9 @@ def synth(
     normal: Annotated[int, typer.Option(help="Normal test images per category.", min=0)] = 10,
     anomalous: Annotated[int, typer.Option(help="Anomalous test images per category.", min=0)] = 20,
     size: Annotated[int, typer.Option(help="Side in pixels.", min=32)] = 224,
+    slow: Annotated[
+        float | None, typer.Option(help="Share of the rate for parameters that the method gives less; 1 = the same.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same pixels.", min=0)] = 0,
 ) -> None:
     """Draw the synthetic dataset, with exact masks, in MVTec AD's layout."""
@@ -384,24 +402,54 @@ def weights_list() -> None:
         shown.add_row(row.name, "yes" if row.text else "no", row.licence, known[:12], source)
     out.print(shown)
     out.print()
-    shown = columns("checkpoint", "backbone", "trained on", "licence", "reproduces")
+    shown = columns("checkpoint", "MB", "hash", "backbone", "trained on", "licence", "reproduces")
     for kept in RELEASED.values():
-        shown.add_row(kept.name, kept.backbone, kept.trained_on, kept.licence, kept.reproduces)
+        size = f"{kept.file.size / 1e6:.1f}" if kept.file.size else "?"
+        known = f"sha256 {kept.file.sha256[:12]}" if kept.file.sha256 else f"git {(kept.blob or '')[:12]}"
+        shown.add_row(kept.name, size, known, kept.backbone, kept.trained_on, kept.licence, kept.reproduces)
+    out.print(shown)
+    out.print()
+    shown = columns("checkpoint", "address")
+    for kept in RELEASED.values():
+        shown.add_row(kept.name, kept.file.url)
     out.print(shown)
 
 
-@weights_app.command("convert", epilog="Example: zsad weights convert epoch_15.pth --out mvtec.safetensors")
+@weights_app.command(
+    "convert", epilog="Example: zsad weights convert epoch_5.pth --method crane --out mvtec.safetensors"
+)
 def weights_convert(
-    file: Annotated[Path, typer.Argument(help="A checkpoint in its authors' layout.")],
+    file: Annotated[str, typer.Argument(help="A checkpoint in its authors' layout, or a name of `zsad weights list`.")],
     to: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write (.safetensors).")],
-    method: MethodName = "anomalyclip",
+    method: MethodOfWeights = None,
     backbone: BackboneName = "clip-vit-l-14-336",
+    switches: Switches = None,
 ) -> None:
-    """Turn a released checkpoint into one of zsad; read safely, every tensor accounted for."""
-    from zsad.api import convert
-    from zsad.backbones.weights import load as load_backbone
+    """Turn a released checkpoint into one of zsad; read safely, every tensor accounted for.
 
-    convert(file, method, load_backbone(backbone)).save(to)
+    The backbone is read as well: the tensors must fit it, and its hash is noted in the checkpoint.
+    """
+    from zsad.api import checkpoint_file
+    from zsad.backbones.weights import load as load_backbone
+    from zsad.methods.conversion import belongs_to, convert, left_out
+    from zsad.methods.table import method_class, parse_switches
+
+    must_be_new_checkpoint(to)
+    path = checkpoint_file(file, backbone, method)
+    name = belongs_to(path, method)
+    chosen = parse_switches(method_class(name), switches or [])
+    unused = left_out(path, name)  # also tells what is wrong with the file before the backbone is read
+    try:
+        towers = load_backbone(backbone)
+    except ZsadError as error:
+        raise ZsadError(
+            f"{file} needs its backbone to be converted: shapes are checked against it, its hash is noted.\n{error}"
+        ) from error
+    made = convert(path, name, towers, **chosen)
+    made.save(to)
+    taken = sum(parameter.numel() for parameter in made.parameters())
+    out.print(f"{name}: {len(made.state_dict())} tensors taken, {taken:,} numbers")
+    out.print(f"left out, as {name} never uses them: {_plain(', '.join(unused)) or 'nothing'}", soft_wrap=True)
     out.print(f"{_plain(to)}: use it with --weights {_plain(to)} --backbone {_plain(backbone)}")
 
 

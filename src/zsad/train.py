@@ -28,10 +28,12 @@ class Plan:
     epochs: int | None = None
     batch_size: int | None = None
     rate: float | None = None
+    slow: float | None = None  # share of the rate for parameters that the recipe gives less
     seed: int = 111  # that of the released code
 
     def __post_init__(self) -> None:
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size), ("rate", self.rate)):
+        for name in ("epochs", "batch_size", "rate", "slow"):
+            value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ZsadError(f"training needs {name} above 0, got {value}")
 
@@ -67,7 +69,7 @@ def train(
     plan = plan or Plan()
     check(samples)
     torch.manual_seed(plan.seed)
-    recipe = method.recipe
+    recipe = method.recipe if plan.slow is None else method.recipe.with_slow(plan.slow)
     epochs = recipe.epochs if plan.epochs is None else plan.epochs
     batch_size = recipe.batch_size if plan.batch_size is None else plan.batch_size
     rate = recipe.rate if plan.rate is None else plan.rate

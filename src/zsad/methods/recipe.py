@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ class Recipe:
         0.1
         """
         return next((share for beginning, share in self.slow if name.startswith(beginning)), 1.0)
+
+    def with_slow(self, share: float) -> Recipe:
+        """The same recipe with another share of the rate for every parameter that gets less than all of it."""
+        return replace(self, slow=tuple((beginning, share) for beginning, _ in self.slow))
 
     def rate_at(self, epoch: int, epochs: int, rate: float, share: float = 1.0) -> float:
         """The learning rate in an epoch, counted from 0, for parameters that get `share` of it.
