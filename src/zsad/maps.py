@@ -31,13 +31,14 @@ def cosines(features: Tensor, text: Tensor) -> Tensor:
     return torch.einsum("b...d,bkd->b...k", a, b)
 
 
-def upsample(values: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def upsample(values: Tensor, grid: tuple[int, int], size: tuple[int, int], mode: str = "bilinear") -> Tensor:
     """Patch values to pixels, bilinear.
 
     Args:
         values: [B, rows*columns] or [B, rows*columns, K], row by row.
         grid: Rows and columns of patches.
         size: Height and width of the result, in pixels.
+        mode: "nearest" gives every pixel the value of its patch.
 
     Returns:
         [B, H, W] or [B, K, H, W].
@@ -49,7 +50,7 @@ def upsample(values: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Te
         raise ZsadError(f"{values.shape[1]} patch values for a grid of {grid[0]} x {grid[1]}; is CLS still attached?")
     planes = values[..., None] if values.ndim == 2 else values
     planes = planes.transpose(1, 2).reshape(len(planes), -1, *grid)
-    planes = F.interpolate(planes, size=size, mode="bilinear", align_corners=False)
+    planes = F.interpolate(planes, size=size, mode=mode)
     return planes[:, 0] if values.ndim == 2 else planes
 
 

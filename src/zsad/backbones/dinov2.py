@@ -1,4 +1,4 @@
-"""DINOv2 (Oquab et al. 2023) and its variant with registers (Darcet et al. 2023) on the blocks of :mod:`.vit`."""
+"""DINOv2 (Oquab et al. 2023), its variant with registers (Darcet et al. 2023) and DINO on the blocks of :mod:`.vit`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ _HF_BLOCK = (
 )
 
 #: The .pth files of facebookresearch/dinov2 (b8931f7b, dinov2/models/vision_transformer.py); blocks may be in chunks.
+#: Those of facebookresearch/dino (vision_transformer.py) are the same without layer scale.
 HUB_DINOV2 = KeyTable(
     kind="a DINOv2 of facebookresearch/dinov2",
     marker="cls_token",
@@ -100,7 +101,7 @@ def build_dinov2(checkpoint: Checkpoint, config: Mapping[str, Any], activation: 
         eps=config.get("layer_norm_eps", 1e-6),
         pre_norm=False,
         patch_bias=True,
-        layer_scale=True,
+        layer_scale=any(".scale" in name for name in checkpoint.tensors),
         resize="bicubic_antialias" if registers else "dinov2",
     )
     with torch.device("meta"):

@@ -141,6 +141,15 @@ _ROWS = (
         ),
         "swiglu",
     ),
+    Backbone(  # address: facebookresearch/dino 04c0ad95, hubconf.py; no hash is published there
+        "dino-b-8",
+        None,
+        UrlFile("https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth"),
+        "Apache-2.0",
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        "gelu",
+    ),
 )
 
 BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}

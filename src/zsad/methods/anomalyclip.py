@@ -27,21 +27,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsad.backbones.clip import CLIP
-from zsad.backbones.vit import Mix, ViT, layer_numbers, plain
+from zsad.backbones.vit import layer_numbers
 from zsad.errors import ZsadError
 from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample
 from zsad.methods.base import Method, TowerFeatures
 from zsad.methods.losses import dice, focal
-from zsad.methods.prompts import DeepTokens, encode_with_context, released_prompts
+from zsad.methods.prompts import DeepTokens, encode_with_context, released_lengths, released_prompts
 from zsad.methods.recipe import Recipe
+from zsad.methods.streams import SELF_ATTENTION, side_streams
 from zsad.types import Prediction
-
-#: Diagonally prominent attention (Appendix C); "qk" is the ordinary stream, that is, no DPAM
-DPAM: dict[str, Mix] = {
-    "vv": lambda q, k, v: plain(v, v, v),
-    "qq": lambda q, k, v: plain(q, q, v),
-    "kk": lambda q, k, v: plain(k, k, v),
-}
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, values, known in (
-            ("attention", self.attention, (*DPAM, "qk")),
+            ("attention", self.attention, (*SELF_ATTENTION, "qk")),
             ("losses", self.losses, ("global", "focal", "dice")),
         ):
             if not values or set(values) - set(known):
@@ -83,39 +77,6 @@ class Config:
             raise ZsadError(
                 f"anomalyclip: blocks are counted from 1 to 24; got layers={self.layers}, start={self.start}"
             )
-
-
-def dual_path(
-    visual: ViT, x: Tensor, attention: Sequence[str], start: int, taps: Sequence[int]
-) -> tuple[Tensor, dict[str, list[Tensor]]]:
-    """The ordinary stream and, from block `start` on, one patch stream per kind of attention (Sec. 3.3, Appendix C).
-
-    A patch stream sums the attention outputs of the ordinary stream's q, k, v; it is never normalised or fed forward.
-
-    Args:
-        visual: The tower.
-        x: [B, 1 + n, D] tokens before block 1.
-        attention: Kinds of :data:`DPAM`, or "qk" for the ordinary stream.
-        start: First block with patch streams.
-        taps: Blocks whose patch streams are wanted, ascending.
-
-    Returns:
-        The last block's ordinary stream [B, 1 + n, D], and per kind the tapped streams, each [B, 1 + n, D].
-    """
-    tapped: dict[str, list[Tensor]] = {kind: [] for kind in attention}
-    sides = {kind: x for kind in attention if kind != "qk"}
-    for i, block in enumerate(visual.blocks, start=1):
-        q, k, v = block.qkv(x)  # type: ignore[operator]
-        if i == start:
-            sides = dict.fromkeys(sides, x)
-        if i >= start:
-            sides = {kind: side + block.out(DPAM[kind](q, k, v)) for kind, side in sides.items()}  # type: ignore[operator]
-        x = x + block.out(plain(q, k, v))  # type: ignore[operator]
-        x = x + block.feed(x)  # type: ignore[operator]
-        if i in taps:
-            for kind in attention:
-                tapped[kind].append(x if i < start else sides.get(kind, x))
-    return x, tapped
 
 
 class AnomalyCLIP(Method):
@@ -166,10 +127,15 @@ class AnomalyCLIP(Method):
         """See :class:`~zsad.methods.base.TowerFeatures`; M = kinds of attention x layers, kinds first."""
         visual, c = self.backbone.visual, self.config
         start, *layers = layer_numbers((c.start, *c.layers), visual.depth)
+        mixes = {kind: SELF_ATTENTION[kind] for kind in c.attention if kind != "qk"}  # "qk" is the ordinary stream
+        tapped: dict[str, list[Tensor]] = {kind: [] for kind in c.attention}
         x = visual.embed(images, resize="bilinear")
-        x, tapped = dual_path(visual, x, c.attention, start, layers)
-        streams = [visual.patches(visual.head(side)) for kind in c.attention for side in tapped[kind]]
-        image, patches = visual.project(x[:, 0]), torch.stack(streams, 1)
+        for step in side_streams(visual.blocks, x, mixes, start):
+            x = step.after
+            if step.number in layers:
+                for kind, streams in tapped.items():
+                    streams.append(visual.patches(visual.head(step.sides.get(kind, x))))
+        image, patches = visual.project(x[:, 0]), torch.stack([p for kind in c.attention for p in tapped[kind]], 1)
         return TowerFeatures(visual.grid(images), tuple(images.shape[-2:]), image, patches)  # type: ignore[arg-type]
 
     # Sec. 3.3: inference
@@ -213,3 +179,8 @@ class AnomalyCLIP(Method):
     def released_state(cls, checkpoint: Any) -> dict[str, Tensor]:
         """See :meth:`Method.released_state`."""
         return released_prompts(checkpoint, "AnomalyCLIP")
+
+    @classmethod
+    def released_switches(cls, checkpoint: Any) -> dict[str, Any]:
+        """Lengths of the contexts and of the deep tokens, and their depth; the layers are not told."""
+        return dict(released_lengths(cls.released_state(checkpoint)))

@@ -108,6 +108,11 @@ class Method(nn.Module, ABC):
         """The frozen towers."""
         return self._backbone[0]
 
+    @property
+    def backbones(self) -> list[CLIP]:
+        """All frozen models whose features the learned tensors fit, :attr:`backbone` first."""
+        return [self.backbone]
+
     @abstractmethod
     def encode(self, images: Tensor) -> Features:
         """Everything before the first learnable parameter; images [B, 3, H, W], normalised."""
@@ -180,12 +185,12 @@ class Method(nn.Module, ABC):
         return text, tokenizer
 
     def save(self, path: str | Path) -> None:
-        """Write what was learned, the Config and the backbone's name and hash; whole or not at all."""
+        """Write what was learned, the Config and the backbones' names and hashes; whole or not at all."""
         note = {
             "method": self.name,
             "config": json.dumps(dataclasses.asdict(self.config)),
-            "backbone": self.backbone.name,
-            "backbone_sha256": self.backbone.digest,
+            "backbone": " + ".join(model.name for model in self.backbones),
+            "backbone_sha256": "+".join(model.digest for model in self.backbones),
             "thresholds": json.dumps(dataclasses.asdict(self.thresholds)),
         }
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}

@@ -41,16 +41,22 @@ def load(path: str | Path, backbone: CLIP) -> Method:
     path = Path(path)
     note = read_note(path)
     method = build(note["method"], backbone, **json.loads(note["config"]))
-    if note.get("backbone_sha256") != backbone.digest:
+    names = " + ".join(model.name for model in method.backbones)
+    digest = "+".join(model.digest for model in method.backbones)
+    if note.get("backbone_sha256") != digest:
         raise ZsadError(
             f"{path} was trained on {note.get('backbone') or 'another backbone'} "
-            f"(sha256 {note.get('backbone_sha256', '')[:12]}...), not on {backbone.name} ({backbone.digest[:12]}...); "
+            f"(sha256 {_short(note.get('backbone_sha256', ''))}), not on {names} ({_short(digest)}); "
             "give that one with --backbone"
         )
     method.thresholds = Thresholds(**json.loads(note.get("thresholds", "{}")))
     with safe_open(path, "pt") as file:
         load_strictly(method, {key: file.get_tensor(key) for key in file.keys()}, str(path))  # noqa: SIM118
     return method
+
+
+def _short(digests: str) -> str:
+    return " + ".join(f"{digest[:12]}..." for digest in digests.split("+"))
 
 
 def load_strictly(method: Method, state: dict[str, Tensor], source: str) -> None:

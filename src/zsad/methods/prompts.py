@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -108,3 +108,14 @@ def released_prompts(checkpoint: Any, method: str) -> dict[str, Tensor]:
         elif not name.startswith(UNUSED):
             raise ZsadError(f'not a released {method} checkpoint: unexpected tensor "{name}"')
     return ours
+
+
+def released_lengths(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """The switches that tensors of :func:`released_prompts` tell: lengths of contexts and deep tokens, and depth.
+
+    >>> released_lengths({"normal_context": torch.zeros(12, 8), "deep.sets.0": torch.zeros(4, 8)})
+    {'deep_length': 4, 'deep_depth': 2, 'context_length': 12}
+    """
+    sets = [len(tensor) for name, tensor in state.items() if name.startswith("deep.sets.")]
+    lengths = {"deep_length": max(sets, default=0), "deep_depth": len(sets) + 1}
+    return lengths | ({"context_length": len(state["normal_context"])} if "normal_context" in state else {})

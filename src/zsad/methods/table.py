@@ -14,10 +14,10 @@ from zsad.methods.base import Method
 #: name -> module and class; a new method is one file and one line here
 METHODS = {
     "anomalyclip": "zsad.methods.anomalyclip:AnomalyCLIP",
-    # "crane": "zsad.methods.crane:Crane",
-    # "visualad": "zsad.methods.visualad:VisualAD",
-    # "afrclip": "zsad.methods.afrclip:AFRCLIP",
-    # "vip2clip": "zsad.methods.vip2clip:ViP2CLIP",
+    "crane": "zsad.methods.crane:Crane",
+    "visualad": "zsad.methods.visualad:VisualAD",
+    "afrclip": "zsad.methods.afrclip:AFRCLIP",
+    "vip2clip": "zsad.methods.vip2clip:ViP2CLIP",
 }
 
 
