@@ -101,6 +101,15 @@ def published(name: str, backbone: str) -> Released:
     return row
 
 
+def suggested_weights(method: str) -> str:
+    """What to give as weights for a method on a real backbone: a published checkpoint, or one of the user's own.
+
+    >>> suggested_weights("crane"), suggested_weights("afrclip")
+    ('crane/mvtec', 'OWN.safetensors')
+    """
+    return next((row.name for row in RELEASED.values() if row.method == method), "OWN.safetensors")
+
+
 def embedded_weights(method: str, backbone: str) -> Path:
     """The checkpoint that ships with the embedded backbone.
 

@@ -119,8 +119,8 @@ def load(method: str | None, weights: str | None, backbone: str, device: str) ->
         found = api.load(method, weights, backbone, device)
     if backbone == api.DEFAULT_BACKBONE:
         err.print(
-            "[dim]This is the small embedded model, for trying things out. The real one: "
-            "--backbone clip-vit-l-14-336 --weights anomalyclip/mvtec[/]"
+            f"[dim]{api.DEFAULT_BACKBONE} is the small embedded backbone, for trying things out. For real work: "
+            f"--backbone clip-vit-l-14-336 --weights {api.suggested_weights(found.name)}[/]"
         )
     return found
 
