@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
 
 from tests.parity.golden import Golden, Quantity
+from zsad.backbones.vit import resize_positions
+from zsad.maps import probabilities, upsample
 from zsad.methods.anomalyclip import AnomalyCLIP, Config
 from zsad.methods.base import TowerFeatures
 from zsad.methods.recipe import make_optimizer
+from zsad.methods.streams import SELF_ATTENTION, side_streams
 
 FOUR = (6, 12, 18, 24)
 LEARNED = {"normal_context": "ctx_pos", "anomalous_context": "ctx_neg"} | {
@@ -38,33 +41,54 @@ def last(features: TowerFeatures) -> TowerFeatures:
 
 
 def quantities(golden: Golden) -> Iterator[Quantity]:
-    """Features, text, maps and scores; then each recorded training step."""
+    """Features, text, maps and scores; the inside of both towers; then each recorded training."""
     four, one = method(golden, layers=FOUR), method(golden)
     features = four.encode(golden.images())
     yield from inference(golden, four, one, features)
+    yield from inside(golden, one)
     for group, switches in TRAININGS.items():
         if golden.has(f"{group}/"):
             model, seen = method(golden, **switches), features if "layers" in switches else last(features)
             yield from training(golden, group, model, seen, FOUR if "layers" in switches else (24,))
-    if "train_last_layer_only/total_loss_before_step_1_to_6" in golden:
-        totals = totals_of_steps(method(golden), last(features), golden.truth(), 6)
-        yield from golden.against("train_last_layer_only/total_loss_before_step_1_to_6", totals, "loss")
+            yield from later_steps(golden, group, method(golden, **switches), seen)
 
 
 @torch.no_grad()
 def inference(golden: Golden, four: AnomalyCLIP, one: AnomalyCLIP, features: TowerFeatures) -> Iterator[Quantity]:
     """What a test run of the released code gives."""
+    text = four.text_features(["object"])[0]
     yield from golden.against("image_feature/raw", features.image)
-    for i, layer in enumerate(FOUR):
-        name = f"patch_features/layer{layer}"
-        if name in golden:  # CLS is the first row there
-            cls = golden.array(name)[:, :1]
-            yield from golden.against(name, torch.cat([cls, features.patches[:, i]], 1))
-    yield from golden.against("text_features/raw", four.text_features(["object"])[0])
-    said, said_by_one = four.score(features), one.score(last(features))
-    yield from golden.against("image_score", said.score)
-    yield from golden.against("map/after_gaussian", said.map)
-    yield from golden.against("map_last_layer_only/after_gaussian", said_by_one.map)
+    yield from golden.against("image_feature/normalised", F.normalize(features.image, dim=-1))
+    yield from golden.against("text_features/raw", text)
+    yield from golden.against("text_features/normalised", F.normalize(text, dim=-1))
+    yield from golden.against("image_probability", probabilities(features.image, text))
+    for layer, patches in zip(FOUR, features.patches.unbind(1), strict=True):
+        p = probabilities(patches, text)
+        yield from golden.against(f"patch_probability/layer{layer}", p)
+        yield from golden.against(f"upsampled_map/layer{layer}", upsample(p, features.grid, features.size)[:, 1])
+    yield from golden.against("image_score", four.score(features).score)
+    for name, model, seen in (("map", four, features), ("map_last_layer_only", one, last(features))):
+        raw = AnomalyCLIP(model.backbone, replace(model.config, sigma=0.0))
+        raw.load_state_dict(model.state_dict())
+        yield from golden.against(f"{name}/before_gaussian", raw.score(seen).map)
+        yield from golden.against(f"{name}/after_gaussian", model.score(seen).map)
+    four_times_the_last = 4 * one.score(last(features)).map
+    yield from golden.against("initial_release/map_after_gaussian", four_times_the_last)
+
+
+@torch.no_grad()
+def inside(golden: Golden, model: AnomalyCLIP) -> Iterator[Quantity]:
+    """Both streams of the image tower, and the text tower block by block."""
+    visual, images = model.backbone.visual, golden.images()
+    x, resized = visual.embed(images, resize="bilinear"), resize_positions(visual.positions, visual.grid(images))
+    yield from golden.against("vision/positional_embedding_resized", resized)
+    yield from golden.against("vision/ln_pre_out", x[:1])
+    for step in side_streams(visual.blocks, x, {"vv": SELF_ATTENTION["vv"]}, 6):
+        i, side = step.number, step.sides["vv"]
+        yield from golden.against(f"vision/block{i}_single", step.after[:1])
+        yield from golden.against(f"vision/block{i}_original_stream", step.after[:1])
+        yield from golden.against(f"vision/block{i}_patch_stream", side[:1])
+        yield from golden.against(f"patch_features/layer{i}", visual.head(side))
 
 
 def training(
@@ -73,6 +97,9 @@ def training(
     """Losses, gradients and the first step; local terms are sums over the layers, times 4."""
     terms = model.loss(features, *golden.truth())
     yield from golden.against(f"{group}/loss/image_cross_entropy", terms["global"], "loss")
+    local = terms["focal"] + terms["dice"]
+    yield from golden.against(f"{group}/loss/local_sum_times_lambda", local, "loss")
+    yield from golden.against(f"{group}/loss/local_sum_unweighted", local / 4, "loss")
     yield from golden.against(f"{group}/loss/total", torch.stack(list(terms.values())).sum(), "loss")
     for ours, theirs in (("focal", ["focal"]), ("dice", ["dice_abnormal", "dice_normal"])):
         names = [f"{group}/loss/{kind}/layer{layer}" for kind in theirs for layer in layers]
@@ -92,14 +119,16 @@ def training(
         yield from golden.against(f"{group}/step_delta_l2/{LEARNED[name]}", change, "step")
 
 
-def totals_of_steps(model: AnomalyCLIP, features: TowerFeatures, truth: tuple[Tensor, Tensor], steps: int) -> Tensor:
-    """The total loss before each of some training steps."""
-    optimizer = make_optimizer(model, model.recipe)
-    totals = []
-    for _ in range(steps):
-        total = torch.stack(list(model.loss(features, *truth).values())).sum()
+def later_steps(golden: Golden, group: str, model: AnomalyCLIP, features: TowerFeatures) -> Iterator[Quantity]:
+    """The total loss before each of six training steps."""
+    name = f"{group}/total_loss_before_step_1_to_6"
+    if name not in golden:
+        return
+    optimizer, totals = make_optimizer(model, model.recipe), []
+    for _ in range(6):
+        total = torch.stack(list(model.loss(features, *golden.truth()).values())).sum()
         totals.append(total.detach())
         optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return torch.stack(totals)
+    yield from golden.against(name, torch.stack(totals), "loss")
