@@ -17,8 +17,9 @@ from zsad.errors import ZsadError
 from zsad.methods.table import build
 
 
-def test_the_embedded_method_loads_and_its_score_is_a_probability() -> None:
-    method = zsad.load()
+@pytest.mark.parametrize("name", ["anomalyclip", "crane"])
+def test_an_embedded_method_loads_and_its_score_is_a_probability(name: str) -> None:
+    method = zsad.load(name)
     image = zsad.data.synthetic.render("key", None, 0, 128).image
     made = method.predict(zsad.prepare(method, [image]))
     assert 0 <= float(made.score[0]) <= 1
