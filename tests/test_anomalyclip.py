@@ -83,7 +83,15 @@ def test_deep_length_zero_has_no_deep_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"attention": ("vq",)}, {"losses": ()}, {"layers": (0,)}, {"layers": ()}, {"context_length": 3}]
+    "bad",
+    [
+        {"attention": ("vq",)},
+        {"attention": ("vv", "vv")},
+        {"losses": ()},
+        {"layers": (0,)},
+        {"layers": ()},
+        {"context_length": 3},
+    ],
 )
 def test_impossible_switches_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ZsadError, match="anomalyclip"):
@@ -130,3 +138,11 @@ def test_each_image_gets_the_prompts_of_its_own_class() -> None:
     made = model.predict(x, ["wooden plank", "gear"])
     assert not torch.allclose(made.map[0], made.map[1], atol=1e-4)
     torch.testing.assert_close(model.predict(x[:1], ["gear"]).map[0], made.map[1], atol=1e-5, rtol=0)
+
+
+def test_the_local_losses_of_an_ensemble_are_the_mean_of_its_kinds() -> None:
+    def focal(*kinds: str) -> float:
+        model = method(attention=kinds)
+        return float(model.loss(model.encode(images()), *truth())["focal"].detach())
+
+    assert focal("vv", "kk") == pytest.approx((focal("vv") + focal("kk")) / 2)

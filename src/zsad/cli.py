@@ -348,9 +348,6 @@ def synth(
     normal: Annotated[int, typer.Option(help="Normal test images per category.", min=0)] = 10,
     anomalous: Annotated[int, typer.Option(help="Anomalous test images per category.", min=0)] = 20,
     size: Annotated[int, typer.Option(help="Side in pixels.", min=32)] = 224,
-    slow: Annotated[
-        float | None, typer.Option(help="Share of the rate for parameters that the method gives less; 1 = the same.")
-    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same pixels.", min=0)] = 0,
 ) -> None:
     """Draw the synthetic dataset, with exact masks, in MVTec AD's layout."""

@@ -64,7 +64,7 @@ class Config:
             ("attention", self.attention, (*SELF_ATTENTION, "qk")),
             ("losses", self.losses, ("global", "focal", "dice")),
         ):
-            if not values or set(values) - set(known):
+            if not values or set(values) - set(known) or len(set(values)) < len(values):
                 raise ZsadError(f"anomalyclip: {name} takes one or more of {', '.join(known)}; got {values!r}")
         if min(self.context_length, self.deep_length, self.deep_depth, self.sigma) < 0 or self.temperature <= 0:
             raise ZsadError("anomalyclip: lengths, depth and sigma are 0 or more, the temperature is above 0")
@@ -157,7 +157,7 @@ class AnomalyCLIP(Method):
     def loss(
         self, features: TowerFeatures, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
-        """Eq. 2: `global` cross entropy of CLS; `focal` and `dice` summed over the maps, times lambda."""
+        """Eq. 2: `global` cross entropy of CLS; `focal` and `dice` summed over the layers, times lambda."""
         c, text = self.config, self._text(len(features.image), class_names)
         terms: dict[str, Tensor] = {}
         if "global" in c.losses:
@@ -165,7 +165,7 @@ class AnomalyCLIP(Method):
         local = [self._local(patches, text, features, masks) for patches in features.patches.unbind(1)]
         for kind in ("focal", "dice"):
             if kind in c.losses:
-                terms[kind] = c.local_weight * torch.stack([term[kind] for term in local]).sum()
+                terms[kind] = c.local_weight * torch.stack([term[kind] for term in local]).sum() / len(c.attention)
         return terms
 
     def _local(self, patches: Tensor, text: Tensor, features: TowerFeatures, masks: Tensor) -> dict[str, Tensor]:

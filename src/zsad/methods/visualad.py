@@ -69,7 +69,7 @@ class Config:
             ("final_norm", (self.final_norm,), NORMS),
             ("losses", self.losses, LOSSES),
         ):
-            if not values or set(values) - set(known):
+            if not values or set(values) - set(known) or len(set(values)) < len(values):
                 raise ZsadError(f"visualad: {name} takes of {', '.join(known)}; got {', '.join(values) or 'nothing'}")
         if min(self.anchors, self.position_length) < 1 or self.sigma < 0:
             raise ZsadError("visualad: anchors and position_length are 1 or more, sigma is 0 or more")
