@@ -85,7 +85,8 @@ def run(chosen: argparse.Namespace) -> None:
 
 def show(chosen: argparse.Namespace) -> None:
     """Print a Markdown table per folder."""
-    rows = [json.loads(path.read_text()) for path in sorted(chosen.out.glob("*-*-*.json"))]
+    notes = [json.loads(path.read_text()) for path in sorted(chosen.out.glob("*.json"))]
+    rows = [note for note in notes if "variant" in note]  # the others tell how long training took
     console = Console(width=250)
     for name in dict.fromkeys(row["set"] for row in rows):
         console.print(f"\n{name}\n\n| variant | seeds | learned | " + " | ".join(head for _, head in COLUMNS) + " |")
