@@ -55,6 +55,12 @@ def test_a_checkpoint_tells_its_method(tmp_path: Path) -> None:
         zsad.load("anomalyclip", weights=tmp_path / "own.safetensors")
 
 
+def test_a_checkpoint_of_another_named_backbone_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    build("vip2clip", weights.load("tiny")).save(tmp_path / "own.safetensors")
+    with pytest.raises(ZsadError, match="was trained on tiny, not on clip-vit-b-16; say --backbone tiny"):
+        zsad.load(weights=tmp_path / "own.safetensors", backbone="clip-vit-b-16")
+
+
 def test_a_folder_is_no_checkpoint_and_does_not_hide_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "anomalyclip" / "mvtec").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

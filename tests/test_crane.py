@@ -264,6 +264,12 @@ def test_a_checkpoint_with_another_guide_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "other.safetensors", tiny())
 
 
+def test_everything_that_is_frozen_moves_and_is_noted() -> None:
+    model = Crane(tiny(), Config(guide="narrow"), narrow())
+    assert model.frozen == [tiny(), narrow()]
+    assert model.trained_on == {"backbone": "tiny + narrow", "backbone_sha256": f"{tiny().digest}+"}
+
+
 def test_a_guide_that_cannot_be_loaded_says_how_to_give_one() -> None:
     with pytest.raises(ZsadError, match=r"--set guide=PATH(.|\n)*no backbone"):
         method(guide="nothing-of-that-name")

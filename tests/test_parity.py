@@ -53,6 +53,27 @@ def test_a_folder_with_inference_only_is_enough(tmp_path: Path, capsys: pytest.C
     assert "0 arrays not compared" in capsys.readouterr().out
 
 
+def test_an_odd_file_is_named_and_the_others_are_still_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_of("anomalyclip", tmp_path, beginning="train")
+    np.savez(tmp_path / "vip2clip.npz", x=np.zeros(1))
+    (tmp_path / "vip2clip.json").write_text("{}")
+    np.savez(tmp_path / "visualad.npz", x=np.zeros(1))
+    assert main([str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "FAIL vip2clip: cannot be checked" in said and "FAIL visualad: cannot be checked" in said
+    assert "anomalyclip: 6 quantities, 0 past" in said
+
+
+def test_a_method_means_all_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("crane", "crane_dattn", "anomalyclip"):
+        copy_of(name, tmp_path)
+    assert main([str(tmp_path), "--method", "crane"]) == 0
+    said = capsys.readouterr().out
+    assert "crane_dattn: " in said and "anomalyclip" not in said
+
+
 def test_nothing_to_check_is_not_a_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 1
     copy_of("anomalyclip", tmp_path, beginning="train")

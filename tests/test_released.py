@@ -440,3 +440,23 @@ def test_convert_without_the_backbone_says_that_it_needs_it(
     done = runner.invoke(cli.app, list(map(str, words)))
     assert isinstance(done.exception, ZsadError)
     assert re.search(r"needs its backbone.*no weights for clip-vit-l-14-336", str(done.exception), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("method", "checkpoint"),
+    [
+        ("crane", {"prompt_learner": {}}),
+        ("anomalyclip", {"prompt_learner": {"ctx_pos": torch.zeros(1, 2, 12, 8), "ctx_neg": 3}}),
+        ("visualad", {"features_list": 5}),
+        ("vip2clip", {"prompt_learner": {}, "Zero_try": {}}),
+    ],
+)
+def test_a_damaged_checkpoint_is_an_error_and_not_a_traceback(method: str, checkpoint: object, tmp_path: Path) -> None:
+    torch.save(checkpoint, tmp_path / "damaged.pth")
+    with pytest.raises(ZsadError):
+        convert(tmp_path / "damaged.pth", method, weights.load("tiny"))
+
+
+def test_a_checkpoint_of_zsad_needs_no_conversion(tmp_path: Path) -> None:
+    with pytest.raises(ZsadError, match="already"):
+        left_out(tmp_path / "own.safetensors", "crane")

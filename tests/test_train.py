@@ -199,6 +199,11 @@ def test_a_plan_can_change_the_share_of_slow_parameters(samples: list[Sample]) -
     assert change(slow=1.0) > 50 * change()
 
 
+def test_a_share_for_slow_parameters_that_a_method_has_not_is_refused(samples: list[Sample]) -> None:
+    with pytest.raises(ZsadError, match="at one rate"):
+        train(untrained(), samples, SIZE, Plan(epochs=1, slow=0.5))
+
+
 @pytest.mark.parametrize(
     "bad", [{"slow": -1.0}, {"rate": 0.0}, {"rate": float("nan")}, {"epochs": 0}, {"batch_size": -1}]
 )

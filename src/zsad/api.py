@@ -22,6 +22,7 @@ from zsad.data.images import preprocess, read_image, to_rgb
 from zsad.errors import ZsadError
 from zsad.methods.base import Method
 from zsad.methods.checkpoints import load as load_checkpoint
+from zsad.methods.checkpoints import must_fit
 from zsad.methods.conversion import agree, belongs_to, convert
 from zsad.methods.released import RELEASED, Released, hashes, released
 from zsad.methods.table import METHODS, method_class
@@ -64,6 +65,8 @@ def load(
     else:
         file = checkpoint_file(weights, str(backbone), method)
     name = belongs_to(file, method)
+    if file.suffix == ".safetensors":
+        must_fit(file, str(backbone))
     towers = load_backbone(backbone, device=choose_device(device))
     found = load_checkpoint(file, towers) if file.suffix == ".safetensors" else convert(file, name, towers)
     return found.eval()
@@ -77,26 +80,25 @@ def checkpoint_file(weights: str | Path, backbone: str, method: str | None = Non
     """
     if Path(weights).is_file():
         return Path(weights)
-    row = published(str(weights), backbone)
-    agree(row.name, row.method, method)
-    return _downloaded(row)
+    return _downloaded(published(str(weights), backbone, method))
 
 
-def published(name: str, backbone: str) -> Released:
-    """The row of a published checkpoint, which must belong to the backbone where that is a named one.
+def published(name: str, backbone: str, method: str | None = None) -> Released:
+    """The row of a published checkpoint, which must belong to the method and, where that is a named one, the backbone.
 
     Raises:
-        ZsadError: If there is no file and no row of that name, or it belongs to another backbone.
+        ZsadError: If there is no file and no row of that name, or it belongs to another method or backbone.
     """
     if Path(name).suffix:
         raise ZsadError(f"no checkpoint {name}; `zsad weights list` shows the published ones, `zsad train` makes one")
-    method = name.partition("/")[0]
-    if method in METHODS and method not in {row.method for row in RELEASED.values()}:
+    own = name.partition("/")[0]
+    if own in METHODS and own not in {row.method for row in RELEASED.values()}:
         raise ZsadError(
-            f"no weights {name}: none were published for {method}; "
-            f"`zsad train --method {method}` makes some, `zsad weights list` shows those of other methods"
+            f"no weights {name}: none were published for {own}; "
+            f"`zsad train --method {own}` makes some, `zsad weights list` shows those of other methods"
         )
     row = released(name)
+    agree(row.name, row.method, method)
     row.must_fit(backbone)
     return row
 

@@ -103,10 +103,11 @@ def bar(text: str, total: int | None) -> Iterator[Any]:
         yield advance
 
 
-def columns(first: str, *others: str) -> Table:
-    """A table without lines, in which nothing is cut: what is too long is folded."""
+def columns(first: str, *others: str, names: bool = False) -> Table:
+    """A table without lines: what is too long is folded, but not the first column where it has names to be copied."""
     shown = Table(box=None)
-    for heading in (first, *others):
+    shown.add_column(first, no_wrap=names, overflow="fold")
+    for heading in others:
         shown.add_column(heading, overflow="fold")
     return shown
 
@@ -329,10 +330,10 @@ def demo(
 
 @app.command(epilog="Example: zsad methods")
 def methods() -> None:
-    """The methods, what they learn and their switches."""
+    """The methods, their papers, and their switches with the defaults."""
     from zsad.methods.table import METHODS, describe
 
-    shown = columns("method", "paper", "switches")
+    shown = columns("method", "paper", "switches", names=True)
     for name in METHODS:
         paper, switches = describe(name)
         shown.add_row(name, paper, ", ".join(switches))
@@ -392,24 +393,22 @@ def weights_list() -> None:
     from zsad.backbones.registry import BACKBONES
     from zsad.methods.released import RELEASED
 
-    shown = columns("backbone", "text", "licence", "sha256", "source")
+    shown = columns("backbone", "text", "licence", "sha256", "source", names=True)
     for row in BACKBONES.values():
         source = row.hub.repository if row.hub else urlsplit(row.url.url).netloc if row.url else "in the package"
         known = (row.hub and row.hub.sha256) or (row.url and row.url.sha256) or ""
         shown.add_row(row.name, "yes" if row.text else "no", row.licence, known[:12], source)
     out.print(shown)
     out.print()
-    shown = columns("checkpoint", "MB", "hash", "backbone", "trained on", "licence", "reproduces")
+    shown = columns("checkpoint", "MB", "hash", "backbone", "trained on", "licence", "reproduces", names=True)
     for kept in RELEASED.values():
         size = f"{kept.file.size / 1e6:.1f}" if kept.file.size else "?"
         known = f"sha256 {kept.file.sha256[:12]}" if kept.file.sha256 else f"git {(kept.blob or '')[:12]}"
         shown.add_row(kept.name, size, known, kept.backbone, kept.trained_on, kept.licence, kept.reproduces)
     out.print(shown)
     out.print()
-    shown = columns("checkpoint", "address")
     for kept in RELEASED.values():
-        shown.add_row(kept.name, kept.file.url)
-    out.print(shown)
+        out.print(f"{kept.name}: {kept.file.url}", soft_wrap=True)
 
 
 @weights_app.command(

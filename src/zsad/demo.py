@@ -76,7 +76,7 @@ def facts(method: Method) -> list[tuple[str, str]]:
     learnable = sum(p.numel() for p in method.parameters())
     return [
         ("method", method.name),
-        ("backbone", f"{method.backbone.name} (sha256 {method.backbone.digest[:12]})"),
+        ("backbone", " + ".join(f"{model.name} (sha256 {model.digest[:12]})" for model in method.backbones)),
         ("learned parameters", f"{learnable:,}"),
         ("input", f"{input_size(method)} x {input_size(method)} pixels"),
         ("decision", f"anomalous from {method.thresholds.image:.2f} on, the best F1 on the training images"),

@@ -107,8 +107,7 @@ def _settings(task: _Task) -> dict[str, Any]:
         "method": method.name,
         "config": {key: str(value) for key, value in dataclasses.asdict(method.config).items()},
         "weights_sha256": hashlib.sha256(save(state)).hexdigest(),
-        "backbone": method.backbone.name,
-        "backbone_sha256": method.backbone.digest,
+        **method.trained_on,
         **{name: getattr(task, name) for name in ("size", "threshold", "contour", "class_name")},
     }
 
@@ -122,8 +121,9 @@ def _counted(rows: Iterator[Row], progress: Callable[[int], None] | None) -> Ite
 
 def _computed(task: _Task, paths: list[Path], results: Results | None) -> Iterator[Row]:
     """A row for each path in order, once its files are written."""
-    task.method.to(task.device).eval()
-    backbone = task.method.backbone.to(task.device).eval()
+    for module in (task.method, *task.method.frozen):
+        module.to(task.device).eval()
+    backbone = task.method.backbone
     samples = [Sample(path, class_name=task.class_name) for path in paths]
     read = batches(samples, task.size, backbone.mean, backbone.std, task.batch_size, with_masks=False)
     start = time.perf_counter()

@@ -64,11 +64,13 @@ def train(
         report: Called after each step.
 
     Raises:
-        ZsadError: If labels or masks are missing, or a file cannot be read.
+        ZsadError: If labels or masks are missing, a file cannot be read, or the plan does not fit the method.
     """
     plan = plan or Plan()
     check(samples)
     torch.manual_seed(plan.seed)
+    if plan.slow is not None and not method.recipe.slow:
+        raise ZsadError(f"{method.name} trains everything at one rate; leave --slow out, or change --rate")
     recipe = method.recipe if plan.slow is None else method.recipe.with_slow(plan.slow)
     epochs = recipe.epochs if plan.epochs is None else plan.epochs
     batch_size = recipe.batch_size if plan.batch_size is None else plan.batch_size

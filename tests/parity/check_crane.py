@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class BatchMean(MadeUpGuide):
 
 def drawn_patches(golden: Golden) -> Tensor | None:
     """The patches of the guide that stood in for DINOv2; None in a run without."""
-    found = DRAWN.search(golden.notes["inputs"]["dino"] or "")
+    found = DRAWN.search(golden.notes.get("inputs", {}).get("dino") or "")
     if found is None:
         return None
     side = golden.side // 14  # patches of the narrow CLIP
@@ -57,18 +57,20 @@ def drawn_patches(golden: Golden) -> Tensor | None:
 
 def method(golden: Golden, kind: type[Crane] = BatchMean, **switches: object) -> Crane:
     """With the switches and learned tensors of the run; `kind` matters to one with a guide."""
-    drawn, told = drawn_patches(golden), golden.notes["config_test"]
-    chosen: dict[str, Any] = {
-        "layers": tuple(told["features_list"]),
-        "attention": tuple(told["attn_type"].split("+")),
-        "pooling": told["use_scorebase_pooling"],
-        "soft_mean": told["soft_mean"],
-        "sigma": float(told["sigma"]),
+    drawn, told = drawn_patches(golden), golden.notes.get("config_test", {})
+    readers: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "layers": ("features_list", tuple),
+        "attention": ("attn_type", lambda words: tuple(words.split("+"))),
+        "pooling": ("use_scorebase_pooling", bool),
+        "soft_mean": ("soft_mean", bool),
+        "sigma": ("sigma", float),
     }
+    chosen = {name: read(told[key]) for name, (key, read) in readers.items() if key in told}
     if drawn is None:
         model = Crane(golden.clip(), Config(**chosen | switches))
     else:
-        chosen |= {"guide": "made-up"} | {key: golden.notes["dattn_args"][key] for key in ("beta", "gamma")}
+        told = golden.notes.get("dattn_args", {})
+        chosen |= {"guide": "made-up"} | {key: float(told[key]) for key in ("beta", "gamma") if key in told}
         towers = golden.clip()
         model = kind(towers, Config(**chosen | switches), CLIP(towers.visual, mean=IMAGENET_MEAN, std=IMAGENET_STD))
         model.drawn = drawn  # type: ignore[attr-defined]
@@ -100,7 +102,8 @@ def quantities(golden: Golden) -> Iterator[Quantity]:
     yield from embedding(golden, model)
     if model.config.guided:
         yield from guidance(golden, model)
-    yield from training(golden, model, features)
+    if any(golden.has(kind) for kind in ("train/", "grad/", "step/", "afterstep")):
+        yield from training(golden, model, features)
 
 
 @torch.no_grad()

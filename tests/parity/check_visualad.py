@@ -100,7 +100,8 @@ def losses(golden: Golden, terms: dict[str, Tensor]) -> Iterator[Quantity]:
     if "total" in told:
         sums["total"] = (sum(told["total"]), torch.stack(list(terms.values())).sum())
     for name, (expected, found) in sums.items():
-        yield Quantity(f"train_losses/{name}", abs(float(found.detach()) / expected - 1), "loss")
+        gap = abs(float(found.detach()) - expected) / (abs(expected) or 1.0)
+        yield Quantity(f"train_losses/{name}", gap, "loss")
 
 
 def beginning(golden: Golden, name: str, ours: Tensor | None, rule: str) -> Iterator[Quantity]:

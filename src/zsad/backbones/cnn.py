@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http.client import HTTPException
+
 import torch
 import torch.nn.functional as F
 from huggingface_hub import constants
@@ -83,7 +85,7 @@ def load_resnet18(device: torch.device, source: UrlFile = RESNET18) -> ResNet18:
     folder = cache_folder() / "resnet18"
     try:
         path, _ = fetch(source, folder, offline=constants.HF_HUB_OFFLINE)
-    except (OSError, ZsadError) as error:
+    except (OSError, HTTPException, ZsadError) as error:
         raise ZsadError(
             f"no ResNet-18: tried {source.url} ({error}).\n"
             f"  Copy the file from a machine with network to {folder}, or use the small CNN: --set cnn=small"

@@ -184,6 +184,11 @@ class AFRCLIP(Method):
         frozen = c.image_prompts and c.cnn == "resnet18"
         self._cnn = [load_resnet18(device)] if frozen else []  # in a list, so that it is not registered
 
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """The backbone, and the CNN where it is a frozen one."""
+        return [*super().frozen, *self._cnn]
+
     # Normal, abnormal and stateless prompts (Eq. 2)
 
     def sentences(self, class_name: str) -> tuple[str, str, str]:

@@ -113,6 +113,19 @@ class Method(nn.Module, ABC):
         """All frozen models whose features the learned tensors fit, :attr:`backbone` first."""
         return [self.backbone]
 
+    @property
+    def trained_on(self) -> dict[str, str]:
+        """Names and hashes of :attr:`backbones`, as checkpoints and results note them."""
+        return {
+            "backbone": " + ".join(model.name for model in self.backbones),
+            "backbone_sha256": "+".join(model.digest for model in self.backbones),
+        }
+
+    @property
+    def frozen(self) -> list[nn.Module]:
+        """Everything that computes but does not learn and is not a submodule: what else moves to a device."""
+        return [*self.backbones]
+
     @abstractmethod
     def encode(self, images: Tensor) -> Features:
         """Everything before the first learnable parameter; images [B, 3, H, W], normalised."""
@@ -145,7 +158,7 @@ class Method(nn.Module, ABC):
         Raises:
             ZsadError: If the layout is another one, or the method has no released checkpoints.
         """
-        raise ZsadError(f"{cls.name} has no released checkpoints")
+        raise ZsadError(f"{cls.name} has no released checkpoints; `zsad train --method {cls.name}` makes one")
 
     @classmethod
     def released_switches(cls, checkpoint: Any) -> dict[str, Any]:
@@ -167,7 +180,7 @@ class Method(nn.Module, ABC):
     def shown_range(self) -> tuple[float, float]:
         """Both ends of the one colour scale of all pictures; the contour lies in its middle where the range allows."""
         low, high = self.map_range
-        return low, min(2 * self.contour - low, high)
+        return low, min(2 * self.contour - low, high) if self.contour > low else high
 
     def text_parts(self) -> tuple[Any, Any]:
         """The backbone's text tower and tokenizer.
@@ -189,8 +202,7 @@ class Method(nn.Module, ABC):
         note = {
             "method": self.name,
             "config": json.dumps(dataclasses.asdict(self.config)),
-            "backbone": " + ".join(model.name for model in self.backbones),
-            "backbone_sha256": "+".join(model.digest for model in self.backbones),
+            **self.trained_on,
             "thresholds": json.dumps(dataclasses.asdict(self.thresholds)),
         }
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}

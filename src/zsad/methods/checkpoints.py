@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zsad.backbones.clip import CLIP
+from zsad.backbones.registry import BACKBONES
 from zsad.errors import ZsadError
 from zsad.methods.base import Method, Thresholds
 from zsad.methods.table import build
@@ -32,6 +33,17 @@ def read_note(path: Path) -> dict[str, str]:
     return note
 
 
+def must_fit(path: Path, backbone: str) -> None:
+    """Complain about a checkpoint of another named backbone, before that one is loaded.
+
+    Raises:
+        ZsadError: Naming the right one.
+    """
+    own = read_note(path).get("backbone", "").partition(" + ")[0]
+    if own != backbone and {own, backbone} <= BACKBONES.keys():
+        raise ZsadError(f"{path} was trained on {own}, not on {backbone}; say --backbone {own}")
+
+
 def load(path: str | Path, backbone: CLIP) -> Method:
     """A trained method from a checkpoint of zsad.
 
@@ -41,8 +53,7 @@ def load(path: str | Path, backbone: CLIP) -> Method:
     path = Path(path)
     note = read_note(path)
     method = build(note["method"], backbone, **json.loads(note["config"]))
-    names = " + ".join(model.name for model in method.backbones)
-    digest = "+".join(model.digest for model in method.backbones)
+    names, digest = method.trained_on.values()
     if note.get("backbone_sha256") != digest:
         raise ZsadError(
             f"{path} was trained on {note.get('backbone') or 'another backbone'} "

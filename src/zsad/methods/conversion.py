@@ -65,7 +65,7 @@ def convert(path: Path, method: str, backbone: CLIP, **switches: Any) -> Method:
     if row is not None:
         agree(path, row.method, method)
         row.must_fit(backbone.name)
-    state, told = kind.released_state(checkpoint), kind.released_switches(checkpoint)
+    state, told = _understood(path, kind, checkpoint)
     found = build(method, backbone, **{**told, **(row.switches if row else {}), **switches})
     load_strictly(found, state, str(path))
     return found
@@ -80,11 +80,28 @@ def left_out(path: Path, method: str) -> list[str]:
     checkpoint = read(path)
     tensors = dict(_named(checkpoint))
     floats = [tensor.requires_grad_() for tensor in tensors.values() if tensor.is_floating_point()]
-    state = method_class(method).released_state(checkpoint)
-    total = torch.stack([tensor.float().sum() for tensor in state.values()]).sum()
+    state, _ = _understood(path, method_class(method), checkpoint)
+    total = torch.stack([torch.zeros(()), *(tensor.float().sum() for tensor in state.values())]).sum()
+    if not total.requires_grad:
+        return list(tensors)
     slopes = torch.autograd.grad(total, floats, allow_unused=True)  # None for a tensor that no result depends on
     used = {id(tensor) for tensor, slope in zip(floats, slopes, strict=True) if slope is not None}
     return [name for name, tensor in tensors.items() if id(tensor) not in used]
+
+
+def _understood(path: Path, kind: type[Method], checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint under our names, and the switches that it tells.
+
+    Raises:
+        ZsadError: Also where what is in the file has unexpected types or shapes.
+    """
+    try:
+        return kind.released_state(checkpoint), kind.released_switches(checkpoint)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ZsadError(
+            f"{path} is damaged, or not a checkpoint of {kind.name} in its authors' layout ({error}); "
+            "`zsad weights list` has the addresses of those that are"
+        ) from error
 
 
 def _named(checkpoint: Any, above: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -102,6 +119,8 @@ def read(path: Path) -> Any:
     Raises:
         ZsadError: If it is damaged or holds more than tensors and plain values.
     """
+    if path.suffix == ".safetensors":
+        raise ZsadError(f"{path} is a checkpoint of zsad already; it needs no conversion")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -44,12 +45,31 @@ def build(name: str, backbone: CLIP, **switches: Any) -> Method:
 
 
 def make_config(kind: type[Method], values: dict[str, Any]) -> Any:
-    """A Config of a method from names and values; JSON's lists become tuples."""
+    """A Config of a method from names and values; JSON's lists become tuples.
+
+    Raises:
+        ZsadError: For an unknown name, or a value of another kind than the default's.
+    """
     fields = {field.name for field in dataclasses.fields(kind.config_class)}
     for key in values:
         if key not in fields:
             raise unknown(f"{kind.name} switch", key, fields, "zsad methods")
-    return kind.config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    defaults = kind.config_class()
+    for key, value in chosen.items():
+        default = getattr(defaults, key)
+        if not _alike(value, default):
+            raise ZsadError(f"{kind.name}: {key}={value!r}; expected something like {key}={default!r}")
+    return kind.config_class(**chosen)
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Whether a value is of the default's kind: finite where that is a number, and a tuple item by item."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_alike(item, default[0]) for item in value)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is type(default)
 
 
 def parse_switches(kind: type[Method], pairs: Sequence[str]) -> dict[str, Any]:

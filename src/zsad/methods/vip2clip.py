@@ -191,7 +191,7 @@ class ViP2CLIP(Method):
     def encode(self, images: Tensor) -> TowerFeatures:
         """See :class:`~zsad.methods.base.TowerFeatures`; one map per layer."""
         visual = self.backbone.visual
-        layers = layer_numbers(self.config.layers, visual.depth)
+        layers = sorted(set(layer_numbers(self.config.layers, visual.depth)))
         x, tapped = walk(visual.blocks, visual.embed(images, resize="bilinear"), layers)
         patches = torch.stack([visual.patches(visual.head(tapped[i])) for i in layers], 1)
         image = visual.project(x[:, 0])

@@ -201,8 +201,7 @@ class VisualAD(Method):
     def shown_range(self) -> tuple[float, float]:
         """1 below the contour to 1 above it, as maps use little of their range; less where the range ends before."""
         low, high = self.map_range
-        reach = min(1.0, self.contour - low, high - self.contour)
-        return self.contour - reach, self.contour + reach
+        return max(low, self.contour - 1), min(high, self.contour + 1)
 
     # Sec. 3.4: training objective
 
