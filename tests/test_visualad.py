@@ -340,7 +340,7 @@ def test_an_untrained_decision_is_made_where_both_tokens_are_equally_near() -> N
 def test_the_shown_range_ends_with_the_range_of_the_map() -> None:
     model = method(layers=(24,))
     model.thresholds = Thresholds(pixel=0.95)
-    assert model.shown_range == pytest.approx((1.6, 2.0))
+    assert model.shown_range == pytest.approx((0.8, 2.0))
 
 
 @pytest.mark.parametrize(
