@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from tests.parity.golden import Golden, Quantity
+from tests.parity.steps import first_step, later_steps
 from zsad.backbones.vit import resize_positions
 from zsad.maps import probabilities, upsample
 from zsad.methods.anomalyclip import AnomalyCLIP, Config
 from zsad.methods.base import TowerFeatures
-from zsad.methods.recipe import make_optimizer
 from zsad.methods.streams import SELF_ATTENTION, side_streams
 
 FOUR = (6, 12, 18, 24)
@@ -109,28 +109,7 @@ def training(
         gap = abs(terms[ours].item() / 4 / told.item() - 1)
         golden.compared.update(names)
         yield Quantity(f"{group}/loss/{ours}", gap, "loss")
-    optimizer = make_optimizer(model, model.recipe)
-    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer.step()
-    for name, p in model.named_parameters():
-        assert p.grad is not None
-        yield from golden.against(f"{group}/grad/{LEARNED[name]}", p.grad, "gradient")
-        yield from golden.against(f"{group}/grad.l2/{LEARNED[name]}", p.grad.norm(), "gradient")
-        change = (p.detach() - before[name]).norm()
-        yield from golden.against(f"{group}/step_delta_l2/{LEARNED[name]}", change, "step")
-
-
-def later_steps(golden: Golden, group: str, model: AnomalyCLIP, features: TowerFeatures) -> Iterator[Quantity]:
-    """The total loss before each of six training steps."""
-    name = f"{group}/total_loss_before_step_1_to_6"
-    if name not in golden:
-        return
-    optimizer, totals = make_optimizer(model, model.recipe), []
-    for _ in range(6):
-        total = torch.stack(list(model.loss(features, *golden.truth()).values())).sum()
-        totals.append(total.detach())
-        optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    yield from golden.against(name, torch.stack(totals), "loss")
+    for name, (gradient, change) in first_step(model, terms).items():
+        yield from golden.against(f"{group}/grad/{LEARNED[name]}", gradient, "gradient")
+        yield from golden.against(f"{group}/grad.l2/{LEARNED[name]}", gradient.norm(), "gradient")
+        yield from golden.against(f"{group}/step_delta_l2/{LEARNED[name]}", change.norm(), "step")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.parity.golden import END, START, WORDS, Golden, Quantity
+from tests.parity.steps import first_step, later_steps
 from zsad.methods.base import TowerFeatures
-from zsad.methods.recipe import make_optimizer
 from zsad.methods.vip2clip import Config, ViP2CLIP, most_anomalous, picked
 
 #: beginnings of the names of groups, and how the method was changed there
@@ -70,7 +70,7 @@ def quantities(golden: Golden) -> Iterator[Quantity]:
             if golden.has(f"{group}train/"):
                 yield from losses(golden, f"{group}train", model, features)
                 yield from training(golden, f"{group}train", model, features)
-                yield from steps(golden, f"{group}train", method(golden, **switches), features)
+                yield from later_steps(golden, f"{group}train", method(golden, **switches), features)
 
 
 def tower(golden: Golden, features: TowerFeatures) -> Iterator[Quantity]:
@@ -161,37 +161,16 @@ def losses(golden: Golden, group: str, model: ViP2CLIP, features: TowerFeatures)
 
 def training(golden: Golden, group: str, model: ViP2CLIP, features: TowerFeatures) -> Iterator[Quantity]:
     """Gradients and the first step."""
-    optimizer = make_optimizer(model, model.recipe)
-    torch.stack(list(model.loss(features, *golden.truth()).values())).sum().backward()  # type: ignore[no-untyped-call]
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer.step()
+    stepped = first_step(model, model.loss(features, *golden.truth()))
     for theirs, ours in released_names(golden).items():
-        parameter = model.get_parameter(ours)
-        gradient = parameter.grad
-        assert gradient is not None
+        gradient, change = stepped[ours]
         yield from golden.against(f"{group}/grad/{theirs}", gradient, "gradient")
         yield from golden.against(f"{group}/grad.first256/{theirs}", gradient.flatten()[:256], "gradient")
         yield from golden.against(f"{group}/grad.l2/{theirs}", gradient.norm(), "gradient")
-        change = (parameter.detach() - before[ours]).norm()
-        yield from golden.against(f"{group}/step_delta_l2/{theirs}", change, "step")
+        yield from golden.against(f"{group}/step_delta_l2/{theirs}", change.norm(), "step")
 
 
 def released_names(golden: Golden) -> dict[str, str]:
     """Names in the run, and ours, of every tensor that we learn."""
     alone = {name: ViP2CLIP.released_state(checkpoint({name: x})) for name, x in golden.learned().items()}
     return {name: ours for name, state in alone.items() for ours in state}
-
-
-def steps(golden: Golden, group: str, model: ViP2CLIP, features: TowerFeatures) -> Iterator[Quantity]:
-    """The total loss before each of the first training steps."""
-    name = f"{group}/total_loss_before_step_1_to_6"
-    if name not in golden:
-        return
-    optimizer, totals = make_optimizer(model, model.recipe), []
-    for _ in range(golden.array(name).numel()):
-        total = torch.stack(list(model.loss(features, *golden.truth()).values())).sum()
-        totals.append(total.detach())
-        optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    yield from golden.against(name, torch.stack(totals), "loss")
