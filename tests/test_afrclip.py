@@ -66,7 +66,7 @@ def sigma(x: float) -> float:
 def test_eq_1_adapts_the_normalised_tokens_of_every_stage_by_its_own_linear_map() -> None:
     model = method(neighborhood=1)
     token = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0])  # mean 0, deviation 1: its own norm
-    model.stages = lambda features: [token.repeat(1, 2, 1) * k for k in (1, 2, 3, 4)]  # type: ignore[method-assign]
+    model.stage_features = lambda features: [token.repeat(1, 2, 1) * k for k in (1, 2, 3, 4)]  # type: ignore[method-assign]
     for k, adapter in enumerate(model.visual_adapters):
         fill(adapter, weight=[[k + 1.0] + [0.0] * 7, [0.0, 1.0] + [0.0] * 6], bias=[10.0, 20.0])
     found = model.visual_features(PrefixFeatures((1, 1), (4, 4), torch.zeros(1, 1, 2, 8)))
@@ -214,7 +214,7 @@ def test_eq_18_overwrites_the_last_tokens_before_every_later_block_of_the_prompt
 ) -> None:
     model = method(prompted_stages=stages)
     fill(model.prompting, unified=torch.randn(5, 8).tolist())  # type: ignore[arg-type]
-    found = model.stages(model.encode(images()))
+    found = model.stage_features(model.encode(images()))
     for ours, expected in zip(found, prompted_by_hand(model, images(), range(2, last + 1)), strict=True):
         torch.testing.assert_close(ours, expected)
 
@@ -223,7 +223,9 @@ def test_a_later_stage_alone_keeps_the_stages_before_it() -> None:
     model = method(prompted_stages=(2,))
     features = model.encode(images())
     assert features.tokens.shape == (2, 1, 17, 8)  # after block 6, the end of stage 1
-    for ours, expected in zip(model.stages(features), prompted_by_hand(model, images(), range(7, 13)), strict=True):
+    for ours, expected in zip(
+        model.stage_features(features), prompted_by_hand(model, images(), range(7, 13)), strict=True
+    ):
         torch.testing.assert_close(ours, expected)
 
 
@@ -285,7 +287,7 @@ def test_either_kind_of_prompt_can_be_left_out_and_begins_alike() -> None:
     assert not any("unified" in name for name in image.state_dict())
     assert {name for name in unified.state_dict() if "prompting" in name} == {"prompting.unified"}
     assert unified.encode(images()).local is None
-    a, b = (model.stages(model.encode(images()))[0] for model in (image, unified))
+    a, b = (model.stage_features(model.encode(images()))[0] for model in (image, unified))
     torch.testing.assert_close(a, b, atol=0.05, rtol=0)  # P_v begins with weights near zero
 
 

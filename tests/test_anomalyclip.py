@@ -13,7 +13,7 @@ from tests.parity.check_anomalyclip import method as released_method
 from tests.parity.golden import FOLDER, Golden
 from zsad.errors import ZsadError
 from zsad.methods.anomalyclip import AnomalyCLIP, Config
-from zsad.methods.base import TowerFeatures
+from zsad.methods.features import TowerFeatures
 
 
 @cache

@@ -13,6 +13,7 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
+from zsad.backbones import weights
 from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import resize_positions, walk
 from zsad.backbones.weights import from_tensors
@@ -317,3 +318,17 @@ def test_hugging_face_names_without_config_are_an_error() -> None:
 def test_an_unknown_activation_is_an_error() -> None:
     with pytest.raises(ZsadError, match='did you mean "gelu"'):
         from_tensors(openai_names(clip_model()), activation="gelu_new")
+
+
+def test_towers_with_another_activation_share_every_tensor_and_leave_the_first_ones_alone() -> None:
+    towers = weights.load("tiny")
+    other, images = towers.acting("quick_gelu"), torch.randn(1, 3, 32, 32)
+    before = towers.visual.head(walk(towers.visual.blocks, towers.visual.embed(images))[0])
+    assert towers.acting("gelu") is towers and towers.acting("") is towers
+    assert {id(p) for p in other.parameters()} == {id(p) for p in towers.parameters()}
+    assert (other.name, other.digest, other.tokenizer) == (towers.name, towers.digest, towers.tokenizer)
+    changed = other.visual.head(walk(other.visual.blocks, other.visual.embed(images))[0])
+    assert not torch.allclose(changed, before)
+    assert torch.equal(towers.visual.head(walk(towers.visual.blocks, towers.visual.embed(images))[0]), before)
+    with pytest.raises(ZsadError, match='no activation "gleu"'):
+        towers.acting("gleu")

@@ -84,26 +84,41 @@ def test_predict_leaves_backbone_and_inputs_alone(name: str) -> None:
 def test_only_its_own_parameters_train_and_each_gets_a_gradient(name: str) -> None:
     model = method(name)
     masks, labels, names = truth()
-    sum(model.loss(model.encode(images()), masks, labels, names).values()).backward()  # type: ignore[union-attr]
+    trained = set()
+    for stage in model.stages:
+        model.zero_grad()
+        sum(stage.loss(stage.encode(images()), masks, labels, names).values()).backward()  # type: ignore[union-attr]
+        for key, p in stage.parameters(model).items():
+            assert p.grad is not None and p.grad.abs().sum() > 0, key
+            trained.add(key)
+    assert trained == {key for key, _ in model.named_parameters()}
     assert all(p.grad is None and not p.requires_grad for p in backbone().parameters())
     assert not {id(p) for p in model.parameters()} & {id(p) for p in backbone().parameters()}
-    for key, p in model.named_parameters():
-        assert p.grad is not None and p.grad.abs().sum() > 0, key
+
+
+@every_method
+def test_a_method_that_learns_nothing_is_ready_and_says_so_when_it_is_to_be_trained(name: str) -> None:
+    model = method(name)
+    assert bool(model.stages) == bool(list(model.parameters()))
+    if not model.stages:
+        with pytest.raises(ZsadError, match=f"learns nothing.* zsad predict PHOTOS --method {name}"):
+            model.loss(model.encode(images()), *truth())
 
 
 @every_method
 def test_training_steps_lower_the_loss_on_a_fixed_batch(name: str) -> None:
     model = method(name)
-    features, (masks, labels, names) = model.encode(images()), truth()
-    optimizer = make_optimizer(model, model.recipe)
-    totals = []
-    for _ in range(8):
-        total = torch.stack(list(model.loss(features, masks, labels, names).values())).sum()
-        totals.append(total.item())
-        optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    assert totals[-1] < totals[0]
+    for stage in model.stages:
+        features, (masks, labels, names) = stage.encode(images()), truth()
+        optimizer = make_optimizer(stage.parameters(model), stage.recipe)
+        totals = []
+        for _ in range(8):
+            total = torch.stack(list(stage.loss(features, masks, labels, names).values())).sum()
+            totals.append(total.item())
+            optimizer.zero_grad()
+            total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        assert totals[-1] < totals[0]
 
 
 @every_method
@@ -112,10 +127,11 @@ def test_two_trainings_from_one_seed_end_in_the_same_weights(name: str) -> None:
 
     def trained() -> dict[str, Tensor]:
         model = method(name).train()
-        data = Encoded(model.encode(images()), *truth())
-        optimizer = make_optimizer(model, model.recipe)
-        for _ in range(2):
-            step(model, data, optimizer)
+        for stage in model.stages:
+            data = Encoded(stage.encode(images()), *truth())
+            optimizer = make_optimizer(stage.parameters(model), stage.recipe)
+            for _ in range(2):
+                step(model, data, optimizer, stage)
         return model.state_dict()
 
     first, second = trained(), trained()

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from zsad.data.images import read_image
 from zsad.errors import ZsadError
-from zsad.methods.base import Method, TowerFeatures
+from zsad.methods.base import Method
+from zsad.methods.features import TowerFeatures
 from zsad.pictures import colour, contact_sheet, heat, outlined, overlay
 from zsad.predict import Row, predict_files
 from zsad.results import relative_names

@@ -19,8 +19,8 @@ from zsad.backbones.clip import CLIP, TextSize, TextTower
 from zsad.backbones.vit import ViT, ViTSize
 from zsad.backbones.weights import load
 from zsad.errors import ZsadError
-from zsad.methods.base import TowerFeatures
 from zsad.methods.checkpoints import load_strictly
+from zsad.methods.features import TowerFeatures
 from zsad.methods.vip2clip import Config, FineGrainedPerception, ViP2CLIP, most_anomalous
 
 

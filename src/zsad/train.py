@@ -10,8 +10,9 @@ from torch import Tensor
 
 from zsad.data.dataset import batches, masks_known
 from zsad.errors import ZsadError
-from zsad.methods.base import Features, Method, Thresholds
-from zsad.methods.recipe import clip_gradients, make_optimizer, set_rates
+from zsad.methods.base import Method, Stage, Thresholds
+from zsad.methods.features import Features
+from zsad.methods.recipe import Recipe, clip_gradients, make_optimizer, set_rates
 from zsad.metrics import f1_max
 from zsad.types import Sample
 
@@ -23,7 +24,7 @@ Report = Callable[[int, int, dict[str, float]], None]  # step, number of steps, 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train; None takes what the method's numbers were published with."""
+    """How to train, in every stage; None takes what the method's numbers were published with."""
 
     epochs: int | None = None
     batch_size: int | None = None
@@ -69,39 +70,72 @@ def train(
     plan = plan or Plan()
     check(samples)
     torch.manual_seed(plan.seed)
-    if plan.slow is not None and not method.recipe.slow:
-        raise ZsadError(f"{method.name} trains everything at one rate; leave --slow out, or change --rate")
-    recipe = method.recipe if plan.slow is None else method.recipe.with_slow(plan.slow)
-    epochs = recipe.epochs if plan.epochs is None else plan.epochs
-    batch_size = recipe.batch_size if plan.batch_size is None else plan.batch_size
-    rate = recipe.rate if plan.rate is None else plan.rate
-    optimizer = make_optimizer(method, recipe, rate)
-    steps = epochs * -(-len(samples) // batch_size)
-    done = 0
-    kept = encode_all(method, samples, size) if fits(method, len(samples), size) else None
-    method.train()
-    for epoch in range(epochs):
-        set_rates(optimizer, recipe, epoch, epochs, rate)
-        order = torch.randperm(len(samples)).tolist()
-        for chosen in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
-            data = take(kept, chosen) if kept else encode_all(method, [samples[i] for i in chosen], size)
-            terms = step(method, data, optimizer)
-            done += 1
+    courses = [_course(stage, plan, method, len(samples)) for stage in method.stages]
+    if not courses:
+        method.loss(None, torch.empty(0), torch.empty(0))  # says what to do instead
+    kept: Encoded | None = None
+    for number, course in enumerate(courses):
+        before, total = sum(course.steps for course in courses[:number]), sum(course.steps for course in courses)
+        kept = (
+            encode_all(method, samples, size, stage=course.stage)
+            if fits(course.stage, method, len(samples), size)
+            else None
+        )
+        for done, terms in enumerate(_trained(method, course, samples, size, kept), start=before + 1):
             if report:
-                report(done, steps, terms)
-    method.eval()
+                report(done, total, terms)
     chunks = (range(len(samples))[i : i + 16] for i in range(0, len(samples), 16))
     parts = (take(kept, chunk) for chunk in chunks) if kept else _encoded(method, samples, size, 16)
     method.thresholds = best_thresholds(method, parts, len(samples))
 
 
-def step(method: Method, data: Encoded, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Course:
+    """A stage of a method with what the plan says of it."""
+
+    stage: Stage
+    recipe: Recipe
+    epochs: int
+    batch_size: int
+    rate: float
+    steps: int
+
+
+def _course(stage: Stage, plan: Plan, method: Method, count: int) -> _Course:
+    recipe = stage.recipe
+    if plan.slow is not None:
+        if not recipe.slow:
+            raise ZsadError(f"{method.name} trains everything at one rate; leave --slow out, or change --rate")
+        recipe = recipe.with_slow(plan.slow)
+    epochs, batch_size = plan.epochs or recipe.epochs, plan.batch_size or recipe.batch_size
+    return _Course(stage, recipe, epochs, batch_size, plan.rate or recipe.rate, epochs * -(-count // batch_size))
+
+
+def _trained(
+    method: Method, course: _Course, samples: Sequence[Sample], size: int, kept: Encoded | None
+) -> Iterator[dict[str, float]]:
+    """Train one stage; the terms of the loss before each step."""
+    parameters = course.stage.parameters(method)
+    optimizer = make_optimizer(parameters, course.recipe, course.rate)
+    method.train()
+    done = 0
+    for epoch in range(course.epochs):
+        order = torch.randperm(len(samples)).tolist()
+        for chosen in (order[i : i + course.batch_size] for i in range(0, len(order), course.batch_size)):
+            set_rates(optimizer, course.recipe, epoch, course.epochs, course.rate, done)
+            data = take(kept, chosen) if kept else encode_all(method, [samples[i] for i in chosen], size, course.stage)
+            yield step(method, data, optimizer, course.stage)
+            done += 1
+    method.eval()
+
+
+def step(method: Method, data: Encoded, optimizer: torch.optim.Optimizer, stage: Stage) -> dict[str, float]:
     """One step of the optimizer on one batch; the terms of the loss before it."""
     device = next(method.parameters()).device
-    terms = method.loss(data.features.to(device), data.masks.to(device), data.labels.to(device), data.class_names)
-    optimizer.zero_grad()
+    terms = stage.loss(data.features.to(device), data.masks.to(device), data.labels.to(device), data.class_names)
+    method.zero_grad()
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-    clip_gradients(method.named_parameters(), method.recipe)
+    clip_gradients(stage.parameters(method), stage.recipe)
     optimizer.step()
     return {name: float(term.detach()) for name, term in terms.items()}
 
@@ -116,31 +150,35 @@ def check(samples: Sequence[Sample]) -> None:
         raise ZsadError("training needs normal and anomalous images; use the test split, as the papers do")
 
 
-def fits(method: Method, count: int, size: int) -> bool:
+def fits(stage: Stage, method: Method, count: int, size: int) -> bool:
     """Whether the features of `count` images are small enough to be kept."""
-    one = method.encode(torch.zeros(1, 3, size, size, device=method.backbone.logit_scale.device))
+    one = stage.encode(torch.zeros(1, 3, size, size, device=method.backbone.logit_scale.device))
     return count * one.nbytes <= KEPT_BYTES
 
 
-def encode_all(method: Method, samples: Sequence[Sample], size: int, batch_size: int = 16) -> Encoded:
-    """The frozen features of all samples.
+def encode_all(
+    method: Method, samples: Sequence[Sample], size: int, stage: Stage | None = None, batch_size: int = 16
+) -> Encoded:
+    """The frozen features of all samples; those of a stage where one is given.
 
     Raises:
         ZsadError: If a file cannot be read: a training set with holes would not be the one that was named.
     """
-    parts = list(_encoded(method, samples, size, batch_size))
+    parts = list(_encoded(method, samples, size, batch_size, stage))
     features = Features.joined([part.features for part in parts])
     names = [name for part in parts for name in part.class_names]
     return Encoded(features, torch.cat([p.masks for p in parts]), torch.cat([p.labels for p in parts]), names)
 
 
-def _encoded(method: Method, samples: Sequence[Sample], size: int, batch_size: int) -> Iterator[Encoded]:
-    towers = method.backbone
+def _encoded(
+    method: Method, samples: Sequence[Sample], size: int, batch_size: int, stage: Stage | None = None
+) -> Iterator[Encoded]:
+    towers, encode = method.backbone, stage.encode if stage else method.encode
     for batch in batches(samples, size, towers.mean, towers.std, batch_size):
         if batch.errors:
             raise ZsadError(f"the training set has an unreadable file; mend or remove it:\n  {batch.errors[0][1]}")
         assert batch.masks is not None
-        features = method.encode(batch.images.to(towers.logit_scale.device)).to(torch.device("cpu"))
+        features = encode(batch.images.to(towers.logit_scale.device)).to(torch.device("cpu"))
         yield Encoded(features, batch.masks, batch.labels, [sample.class_name for sample in batch.samples])
 
 

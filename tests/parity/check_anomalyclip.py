@@ -13,7 +13,7 @@ from tests.parity.steps import first_step, later_steps
 from zsad.backbones.vit import resize_positions
 from zsad.maps import probabilities, upsample
 from zsad.methods.anomalyclip import AnomalyCLIP, Config
-from zsad.methods.base import TowerFeatures
+from zsad.methods.features import TowerFeatures
 from zsad.methods.streams import SELF_ATTENTION, side_streams
 
 FOUR = (6, 12, 18, 24)

@@ -17,8 +17,8 @@ from zsad.backbones.clip import CLIP
 from zsad.backbones.registry import IMAGENET_MEAN, IMAGENET_STD
 from zsad.backbones.vit import resize_positions
 from zsad.maps import cosines
-from zsad.methods.base import TowerFeatures
 from zsad.methods.crane import Config, Crane, dattn
+from zsad.methods.features import TowerFeatures
 from zsad.methods.guidance import guide_image, similarity_weights
 from zsad.methods.streams import side_streams
 

@@ -9,9 +9,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from tests.parity.golden import END, START, WORDS, Golden, Quantity
+from tests.parity.golden import END, START, Golden, Quantity, word_ids
 from tests.parity.steps import first_step, later_steps
-from zsad.methods.base import TowerFeatures
+from zsad.methods.features import TowerFeatures
 from zsad.methods.vip2clip import Config, ViP2CLIP, most_anomalous, picked
 
 #: beginnings of the names of groups, and how the method was changed there
@@ -94,7 +94,7 @@ def prompting(golden: Golden, group: str, model: ViP2CLIP, features: TowerFeatur
     for kind, word in (("normal", "good"), ("abnormal", "damaged")):  # the ids are right in the released code
         if f"{group}tokens/{kind}" in golden:
             ids = golden.array(f"{group}tokens/{kind}").clone()
-            ids[at] = torch.tensor([START, WORDS[word], END], dtype=ids.dtype)
+            ids[at] = torch.tensor([START, *word_ids()[word], END], dtype=ids.dtype)
             yield from golden.against(f"{group}tokens/{kind}", ids)
     yield from golden.against(f"{group}dynamic_tokens", vca(features.image))
     with patch.object(text, "walk", wraps=text.walk) as walk:

@@ -14,6 +14,12 @@ CHECKS = {
     "crane_dattn": "tests.parity.check_crane",
     "visualad": "tests.parity.check_visualad",
     "vip2clip": "tests.parity.check_vip2clip",
+    # "winclip": "tests.parity.check_winclip",
+    # "aprilgan": "tests.parity.check_aprilgan",
+    # "anovl": "tests.parity.check_anovl",
+    # "adaclip": "tests.parity.check_adaclip",
+    # "faprompt": "tests.parity.check_faprompt",
+    # "aaclip": "tests.parity.check_aaclip",
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -29,8 +29,6 @@ FOLDER = Path(__file__).parent
 #: for gradients and for the change of the first optimizer step.
 TOLERANCES = {"value": 1e-4, "loss": 1e-4, "gradient": 1e-3, "step": 1e-3}
 
-#: Token ids of CLIP for the few sentences of the golden runs, without START and END.
-WORDS = {"object": 14115, "damaged": 13568, "good": 886, ".": 269}
 START, END = 49406, 49407
 
 
@@ -102,7 +100,7 @@ class Golden:
         return int(found[1]) if found else default
 
     def clip(self, words: Words | None = None) -> CLIP:
-        """The narrow random CLIP; its tokenizer knows the sentences of :data:`WORDS` unless another is given."""
+        """The narrow random CLIP; its tokenizer knows the words of words.json unless another is given."""
         model = small_clip(self.seed)
         return CLIP(model.visual, model.text, words or Words(), name="narrow", digest="")  # type: ignore[arg-type]
 
@@ -147,13 +145,33 @@ def _drawn(row: Mapping[str, Any]) -> Tensor:
 
 
 class Words:
-    """A tokenizer for the sentences of the golden runs: CLIP's own ids, without its merges."""
+    """A tokenizer for the sentences of the golden runs: CLIP's own ids of the words in words.json, without its merges.
 
-    def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        rows = [[START, *(WORDS[word] for word in re.findall(r"\w+|\.", text)), END] for text in texts]
+    CLIP cuts a sentence into words, digits and punctuation first, so the ids of a sentence are those of its words.
+    `python -m tests.parity.words FOLDER SENTENCE...` adds words.
+    """
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        rows = [[START, *(i for word in pieces(text) for i in self.ids(word)), END] for text in texts]
         length = max(map(len, rows))
         ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
         return ids, torch.tensor([len(row) - 1 for row in rows])
+
+    def ids(self, word: str) -> list[int]:
+        if word not in word_ids():
+            raise KeyError(f"no ids of {word!r}; add them: python -m tests.parity.words ../shared/parity {word!r}")
+        return word_ids()[word]
+
+
+def pieces(text: str) -> list[str]:
+    """What CLIP takes a sentence apart into before it looks at merges (openai/CLIP d05afc43, simple_tokenizer.py)."""
+    return re.findall(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", text.lower())
+
+
+@cache
+def word_ids() -> dict[str, list[int]]:
+    """Token ids by word."""
+    return json.loads((FOLDER / "words.json").read_text())  # type: ignore[no-any-return]
 
 
 @cache

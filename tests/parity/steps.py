@@ -9,16 +9,18 @@ import torch
 from torch import Tensor
 
 from tests.parity.golden import Golden, Quantity
-from zsad.methods.base import Method
+from zsad.methods.base import Method, Stage
 from zsad.methods.recipe import clip_gradients, make_optimizer
 
 
-def first_step(model: Method, terms: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Step once on the sum of the terms: the gradient, before it is clipped, and the change of every parameter."""
+def first_step(model: Method, terms: dict[str, Tensor], stage: Stage | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+    """Step once, in a stage, on the sum of its terms: gradients before they are clipped, and changes of parameters."""
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
     found = {name: (p.grad.clone(), p.detach().clone()) for name, p in model.named_parameters() if p.grad is not None}
-    clip_gradients(model.named_parameters(), model.recipe)
-    make_optimizer(model, model.recipe).step()
+    stage = stage or model.stages[-1]
+    named = stage.parameters(model)
+    clip_gradients(named, stage.recipe)
+    make_optimizer(named, stage.recipe).step()
     now = dict(model.named_parameters())
     return {name: (gradient, now[name].detach() - before) for name, (gradient, before) in found.items()}
 
@@ -28,12 +30,13 @@ def later_steps(golden: Golden, group: str, model: Method, features: Any) -> Ite
     name = f"{group}/total_loss_before_step_1_to_6"
     if name not in golden:
         return
-    optimizer, totals = make_optimizer(model, model.recipe), []
+    named = dict(model.named_parameters())
+    optimizer, totals = make_optimizer(named, model.recipe), []
     for _ in range(golden.array(name).numel()):
         total = torch.stack(list(model.loss(features, *golden.truth()).values())).sum()
         totals.append(total.detach())
         optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
-        clip_gradients(model.named_parameters(), model.recipe)
+        clip_gradients(named, model.recipe)
         optimizer.step()
     yield from golden.against(name, torch.stack(totals), "loss")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from zsad.backbones.keys import Checkpoint, KeyTable, checked_activation, checke
 from zsad.backbones.registry import OPENAI_MEAN as OPENAI_MEAN
 from zsad.backbones.registry import OPENAI_STD as OPENAI_STD
 from zsad.backbones.tokenizer import Tokenizer
-from zsad.backbones.vit import Edit, ViT, ViTSize, build_blocks, causal, walk
+from zsad.backbones.vit import MLP, Edit, ViT, ViTSize, build_blocks, causal, walk
 from zsad.errors import ZsadError
 
 
@@ -85,6 +86,30 @@ class CLIP(nn.Module):
         self.visual, self.text, self.tokenizer = visual, text, tokenizer
         self.logit_scale = nn.Parameter(torch.tensor(2.6593))  # ln(1 / 0.07), where CLIP's training starts
         self.name, self.digest, self.mean, self.std = name, digest, mean, std
+
+    def acting(self, activation: str) -> CLIP:
+        """The same towers with another activation; every tensor is shared, and nothing in this one changes.
+
+        Some released code runs OpenAI's weights with the exact GELU, though they were trained with QuickGELU.
+
+        Args:
+            activation: "gelu", "quick_gelu", or "" for the towers as they are.
+
+        Raises:
+            ZsadError: If there is no such activation.
+        """
+        towers: list[ViT | TextTower] = [self.visual, *([self.text] if self.text else [])]
+        if not activation or all(tower.size.activation == activation for tower in towers):
+            return self
+        checked_activation(activation)
+        shared = {id(part): part for part in (*self.parameters(), *self.buffers(), self.tokenizer)}
+        twin = deepcopy(self, shared)
+        for module in twin.modules():
+            if isinstance(module, MLP):
+                module.activation = activation
+            elif isinstance(module, ViT | TextTower):
+                module.size = replace(module.size, activation=activation)
+        return twin
 
 
 _OPENAI_BLOCK = (

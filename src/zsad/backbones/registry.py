@@ -120,6 +120,20 @@ _ROWS = (
         "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
         "ViT-L-14-336px.pt",
     ),
+    Backbone(  # WinCLIP's and AnoVL's; address: mlfoundations/open_clip 89fb801f, src/open_clip/pretrained.py:283
+        "clip-vit-b-16-plus-240",
+        None,
+        UrlFile(
+            "https://github.com/mlfoundations/open_clip/releases/download/v0.2-weights/"
+            "vit_b_16_plus_240-laion400m_e32-699c4b84.pt"
+        ),
+        "MIT",
+        OPENAI_MEAN,
+        OPENAI_STD,
+        "gelu",
+        text=True,
+        input=240,
+    ),
     _dinov2("s", HubFile("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056", "model.safetensors")),
     _dinov2("b", HubFile("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415", "model.safetensors")),
     _dinov2("l", HubFile("facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c", "model.safetensors")),

@@ -29,7 +29,8 @@ from zsad.backbones.cnn import ResNet18, SmallCNN, imagenet_normalised, load_res
 from zsad.backbones.vit import layer_numbers, splice, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsample
-from zsad.methods.base import Features, Method
+from zsad.methods.base import Method, Reference
+from zsad.methods.features import Features
 from zsad.methods.losses import dice, focal
 from zsad.methods.recipe import Recipe
 from zsad.types import Prediction
@@ -164,6 +165,7 @@ class AFRCLIP(Method):
 
     name = "afrclip"
     config_class = Config
+    reference = Reference(2025, "2503.12910")
     recipe = Recipe(rate=1e-3, schedule="harmonic", batch_size=4, epochs=100)
     config: Config
 
@@ -239,7 +241,7 @@ class AFRCLIP(Method):
         patches = visual.patches(x)[0].cpu()
         return patches[torch.arange(-self.config.prompt_count, 0) % len(patches)]
 
-    def stages(self, features: PrefixFeatures) -> list[Tensor]:
+    def stage_features(self, features: PrefixFeatures) -> list[Tensor]:
         """The tokens after each stage, four times [B, N, D]."""
         found = dict(zip(self.taps, features.tokens.unbind(1), strict=True))
         if self.prompting is None:
@@ -259,7 +261,7 @@ class AFRCLIP(Method):
     def visual_features(self, features: PrefixFeatures) -> Tensor:
         """Adapted tokens of the four stages, CLS first, then the aggregated patches: [B, 4, 1 + n, E]."""
         visual, rows = self.backbone.visual, []
-        for adapter, x in zip(self.visual_adapters, self.stages(features), strict=True):
+        for adapter, x in zip(self.visual_adapters, self.stage_features(features), strict=True):
             x = adapter(visual.norm(x))  # Eq. 1
             patches = aggregate(visual.patches(x), features.grid, self.config.neighborhood)
             rows.append(torch.cat([x[:, :1], patches], 1))

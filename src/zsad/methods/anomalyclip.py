@@ -30,7 +30,8 @@ from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import layer_numbers
 from zsad.errors import ZsadError
 from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample
-from zsad.methods.base import Method, TowerFeatures
+from zsad.methods.base import Method, Reference
+from zsad.methods.features import TowerFeatures
 from zsad.methods.losses import dice, focal
 from zsad.methods.prompts import DeepTokens, encode_with_context, released_lengths, released_prompts
 from zsad.methods.recipe import Recipe
@@ -84,6 +85,7 @@ class AnomalyCLIP(Method):
 
     name = "anomalyclip"
     config_class = Config
+    reference = Reference(2023, "2310.18961", "zqhang/AnomalyCLIP", "45ed4dd35c05797d854294b5e8d585c545920089", True)
     recipe = Recipe(rate=1e-3, betas=(0.5, 0.999), batch_size=8, epochs=15)
     config: Config
 
@@ -124,7 +126,7 @@ class AnomalyCLIP(Method):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> TowerFeatures:
-        """See :class:`~zsad.methods.base.TowerFeatures`; M = kinds of attention x layers, kinds first."""
+        """See :class:`~zsad.methods.features.TowerFeatures`; M = kinds of attention x layers, kinds first."""
         visual, c = self.backbone.visual, self.config
         start, *layers = layer_numbers((c.start, *c.layers), visual.depth)
         mixes = {kind: SELF_ATTENTION[kind] for kind in c.attention if kind != "qk"}  # "qk" is the ordinary stream

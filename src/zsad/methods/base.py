@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import save_file
@@ -16,65 +16,10 @@ from torch import Tensor, nn
 
 from zsad.backbones.clip import CLIP
 from zsad.errors import ZsadError
+from zsad.methods.features import Features
 from zsad.methods.recipe import Recipe
 from zsad.results import whole
 from zsad.types import Prediction
-
-F = TypeVar("F", bound="Features")
-
-
-@dataclass(frozen=True)
-class Features:
-    """What the frozen part of a method says about a batch of images; kept, it need not be computed again.
-
-    A method derives from it and adds its tensors, each with the batch as its first axis.
-    """
-
-    grid: tuple[int, int]  # rows and columns of patches
-    size: tuple[int, int]  # height and width of the input in pixels
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The fields that are tensors, by name."""
-        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-
-    def each(self: F, change: Callable[[Tensor], Tensor]) -> F:
-        """The same features with every tensor changed."""
-        changed: dict[str, Any] = {name: change(value) for name, value in self.tensors().items()}
-        return dataclasses.replace(self, **changed)
-
-    def to(self: F, device: torch.device) -> F:
-        """The same features on another device."""
-        return self.each(lambda tensor: tensor.to(device))
-
-    def __getitem__(self: F, index: Any) -> F:
-        """The features of some images of the batch."""
-        return self.each(lambda tensor: tensor[index])
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(next(iter(self.tensors().values())))
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of all tensors, in bytes."""
-        return sum(tensor.nbytes for tensor in self.tensors().values())
-
-    @staticmethod
-    def joined(parts: Sequence[F]) -> F:
-        """The features of several batches as one."""
-        tensors: dict[str, Any] = {
-            name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()
-        }
-        return dataclasses.replace(parts[0], **tensors)
-
-
-@dataclass(frozen=True)
-class TowerFeatures(Features):
-    """What a whole image tower says, for methods that learn behind it."""
-
-    image: Tensor  # [B, E], not normalised
-    patches: Tensor  # [B, M, n, E], M maps' worth of patch features, row by row, not normalised; n = rows * columns
 
 
 @dataclass(frozen=True)
@@ -83,6 +28,37 @@ class Thresholds:
 
     image: float = 0.5  # an image is anomalous from this score on
     pixel: float = 0.5  # a pixel is anomalous from this value on, as a share of the map's range
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where a method was described and released, and what its numbers here are held to."""
+
+    year: int  # of the paper's first version
+    paper: str  # its arXiv number
+    repository: str = ""  # owner/name on GitHub, "" where nothing was released
+    commit: str = ""
+    golden: bool = False  # numbers of the released code are compared (tests/parity); else paper and code were read
+    backbone: str = "clip-vit-l-14-336"  # that its numbers were published on
+
+    @property
+    def code(self) -> str:
+        """Repository and commit, short."""
+        return f"{self.repository}@{self.commit[:7]}" if self.repository else "not released"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of a method: from which features, by which loss and recipe, and what it changes."""
+
+    recipe: Recipe
+    encode: Callable[[Tensor], Features]  # as Method.encode
+    loss: Callable[..., dict[str, Tensor]]  # as Method.loss, on what `encode` gave
+    learns: tuple[str, ...] = ("",)  # beginnings of the names of the parameters that it trains
+
+    def parameters(self, method: nn.Module) -> dict[str, nn.Parameter]:
+        """What it trains, by name."""
+        return {name: p for name, p in method.named_parameters() if name.startswith(self.learns)}
 
 
 class Method(nn.Module, ABC):
@@ -94,7 +70,9 @@ class Method(nn.Module, ABC):
 
     name: ClassVar[str]
     config_class: ClassVar[type]
+    reference: ClassVar[Reference]
     reads_text: ClassVar[bool] = True  # whether the backbone must have a text tower
+    reads_names: ClassVar[bool] = False  # whether its prompts name the object, as published
     recipe: ClassVar[Recipe] = Recipe()
 
     def __init__(self, backbone: CLIP, config: Any) -> None:
@@ -120,6 +98,11 @@ class Method(nn.Module, ABC):
             "backbone": " + ".join(model.name for model in self.backbones),
             "backbone_sha256": "+".join(model.digest for model in self.backbones),
         }
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """Its trainings, one after the other; the last one's features are those that :meth:`score` takes."""
+        return (Stage(self.recipe, self.encode, self.loss),)
 
     @property
     def frozen(self) -> list[nn.Module]:
@@ -208,3 +191,18 @@ class Method(nn.Module, ABC):
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         with whole(Path(path)) as part:
             save_file(state, part, metadata=note)
+
+
+class TrainingFree(Method):
+    """A method that learns nothing and needs no auxiliary data: it is ready as it is built."""
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """None."""
+        return ()
+
+    def loss(
+        self, features: Any, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Always raises a ZsadError."""
+        raise ZsadError(f"{self.name} learns nothing; use it as it is: zsad predict PHOTOS --method {self.name}")

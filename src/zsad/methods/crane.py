@@ -38,7 +38,8 @@ from zsad.backbones.vit import Block, Mix, layer_numbers
 from zsad.backbones.weights import load
 from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsample
-from zsad.methods.base import Method, TowerFeatures
+from zsad.methods.base import Method, Reference
+from zsad.methods.features import TowerFeatures
 from zsad.methods.guidance import guide_patches, similarity_weights
 from zsad.methods.losses import dice, focal
 from zsad.methods.prompts import DeepTokens, encode_with_context, released_lengths, released_prompts
@@ -130,6 +131,7 @@ class Crane(Method):
 
     name = "crane"
     config_class = Config
+    reference = Reference(2025, "2504.11055", "AlirezaSalehy/Crane", "39181f9f718a28c1b06b5aa72bfb81e74b9a2cc3", True)
     recipe = Recipe(rate=1e-3, betas=(0.6, 0.999), batch_size=8, epochs=5)
     config: Config
 
@@ -180,7 +182,7 @@ class Crane(Method):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> TowerFeatures:
-        """See :class:`~zsad.methods.base.TowerFeatures`; M maps as in :attr:`counts`. CLS has the final norm."""
+        """See :class:`~zsad.methods.features.TowerFeatures`; M maps as in :attr:`counts`. CLS has the final norm."""
         visual, c = self.backbone.visual, self.config
         mixes = {"E-Attn": eattn(c.attention)} if "E-Attn" in c.branches else {}
         tapped = (visual.depth,) if c.in_place else self.layers

@@ -1,17 +1,83 @@
-"""Learnable sentences: word vectors that are trained, and tokens put into the text tower's blocks."""
+"""Sentences: fixed ensembles, and learnable ones of trained word vectors and tokens in the text tower's blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsad.backbones.clip import TextTower
 from zsad.backbones.tokenizer import Tokenizer
 from zsad.backbones.vit import Edit, splice
 from zsad.errors import ZsadError
+
+
+def sentence_parts(name: str) -> dict[str, list[str]]:
+    """The lists in `sentences/<name>.json` beside this file; "source" there says where they were published.
+
+    >>> len(sentence_parts("winclip")["templates"])
+    22
+    """
+    text = (files("zsad.methods") / "sentences" / f"{name}.json").read_text(encoding="utf-8")
+    return {key: parts for key, parts in json.loads(text).items() if key != "source"}
+
+
+def one_name_each(class_names: Sequence[str] | None, count: int) -> list[str]:
+    """The class names of `count` images; "object" for each where none are given.
+
+    Raises:
+        ZsadError: If there are more or fewer names than images.
+    """
+    if class_names is None:
+        return ["object"] * count
+    if len(class_names) != count:
+        raise ZsadError(f"{len(class_names)} class names for {count} images; give one per image")
+    return list(class_names)
+
+
+class Ensemble:
+    """Text features of fixed sentences, averaged per state; encoded once per class name, in full precision, and kept.
+
+    Args:
+        text: The frozen text tower.
+        tokenizer: Its tokenizer.
+        sentences: The sentences of a class name, one list per state, in the order (normal, anomalous).
+        normalised: Whether each sentence's feature is brought to length 1 before the mean.
+    """
+
+    def __init__(
+        self,
+        text: TextTower,
+        tokenizer: Tokenizer,
+        sentences: Callable[[str], Sequence[Sequence[str]]],
+        normalised: bool = True,
+    ) -> None:
+        self.text, self.tokenizer, self.sentences, self.normalised = text, tokenizer, sentences, normalised
+        self._kept: dict[str, Tensor] = {}
+
+    def __call__(self, class_names: Sequence[str]) -> Tensor:
+        """Mean features [B, states, E], not normalised, one row per class name given."""
+        return torch.stack([self.of(name) for name in class_names])
+
+    def of(self, class_name: str) -> Tensor:
+        """Mean features [states, E] of one class name, not normalised."""
+        place = self.text.positions.device
+        if class_name not in self._kept:
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(place.type, enabled=False):
+                lists = self.sentences(class_name)
+                self._kept[class_name] = torch.stack([self._mean(sentences) for sentences in lists])
+        return self._kept[class_name].to(place)
+
+    def _mean(self, sentences: Sequence[str]) -> Tensor:
+        ids, end = self.tokenizer(sentences)
+        place = self.text.positions.device
+        features = self.text(ids.to(place), end.to(place))
+        return (F.normalize(features, dim=-1) if self.normalised else features).mean(0)
 
 
 class HalfGradient(torch.autograd.Function):

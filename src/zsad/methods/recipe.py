@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +21,7 @@ class Recipe:
     weight_decay: float = 0.0
     slow: tuple[tuple[str, float], ...] = ()  # beginnings of parameter names, and the share of the rate that they get
     schedule: str = "constant"  # or "cosine" down to `floor`, "harmonic": rate / (epoch + 1)
+    milestones: tuple[int, ...] = ()  # optimizer steps after each of which the rate is halved
     floor: float = 0.0  # where "cosine" ends for every parameter, as a share of the rate
     clipped: tuple[str, ...] = ()  # parameters whose gradients are cut to norm 1, each on its own
     batch_size: int = 8
@@ -38,42 +39,49 @@ class Recipe:
         """The same recipe with another share of the rate for every parameter that gets less than all of it."""
         return replace(self, slow=tuple((beginning, share) for beginning, _ in self.slow))
 
-    def rate_at(self, epoch: int, epochs: int, rate: float, share: float = 1.0) -> float:
-        """The learning rate in an epoch, counted from 0, for parameters that get `share` of it.
+    def rate_at(self, epoch: int, epochs: int, rate: float, share: float = 1.0, step: int = 0) -> float:
+        """The learning rate in an epoch and step, both counted from 0, for parameters that get `share` of it.
 
         >>> [round(Recipe(schedule="cosine", floor=0.1).rate_at(epoch, 2, 1.0), 3) for epoch in (0, 1)]
         [1.0, 0.55]
+        >>> [Recipe(milestones=(10, 20)).rate_at(0, 1, 1.0, step=step) for step in (9, 10, 20)]
+        [1.0, 0.5, 0.25]
         """
+        rate = rate * 0.5 ** sum(step >= milestone for milestone in self.milestones)
         if self.schedule == "cosine":
             lowest = self.floor * rate
             return lowest + (rate * share - lowest) * (1 + math.cos(math.pi * epoch / epochs)) / 2
         return rate * share / (epoch + 1) if self.schedule == "harmonic" else rate * share
 
 
-def make_optimizer(method: nn.Module, recipe: Recipe, rate: float | None = None) -> torch.optim.Optimizer:
-    """The recipe's optimizer for everything a method learns, at the rates of the first epoch.
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], recipe: Recipe, rate: float | None = None
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer, at the rates of the first epoch.
 
     Args:
-        method: Whose parameters are trained.
-        recipe: Of the method.
+        parameters: What is trained, by name.
+        recipe: Of the training.
         rate: In place of the recipe's.
     """
     shares: dict[float, list[Tensor]] = {}
-    for name, parameter in method.named_parameters():
+    for name, parameter in parameters.items():
         shares.setdefault(recipe.share(name), []).append(parameter)
     start = recipe.rate if rate is None else rate
     groups = [{"params": found, "lr": start * share, "share": share} for share, found in shares.items()]
     return torch.optim.AdamW(groups, start, recipe.betas, weight_decay=recipe.weight_decay)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, epochs: int, rate: float) -> None:
-    """Give the optimizer the rates of an epoch, counted from 0."""
+def set_rates(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, epochs: int, rate: float, step: int = 0
+) -> None:
+    """Give the optimizer the rates of an epoch and step, both counted from 0."""
     for group in optimizer.param_groups:
-        group["lr"] = recipe.rate_at(epoch, epochs, rate, group["share"])
+        group["lr"] = recipe.rate_at(epoch, epochs, rate, group["share"], step)
 
 
-def clip_gradients(named: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) -> None:
+def clip_gradients(parameters: Mapping[str, nn.Parameter], recipe: Recipe) -> None:
     """Cut the gradients that the recipe names to norm 1, each on its own."""
-    for name, parameter in named:
+    for name, parameter in parameters.items():
         if name in recipe.clipped and parameter.grad is not None:
             nn.utils.clip_grad_norm_(parameter, 1.0)

@@ -19,6 +19,16 @@ METHODS = {
     "visualad": "zsad.methods.visualad:VisualAD",
     "afrclip": "zsad.methods.afrclip:AFRCLIP",
     "vip2clip": "zsad.methods.vip2clip:ViP2CLIP",
+    # "clip": "zsad.methods.clip:ZeroShotCLIP",
+    # "clipac": "zsad.methods.clip:CLIPAC",
+    # "winclip": "zsad.methods.winclip:WinCLIP",
+    # "coop": "zsad.methods.coop:CoOp",
+    # "aprilgan": "zsad.methods.aprilgan:APRILGAN",
+    # "clipad": "zsad.methods.clipad:CLIPAD",
+    # "anovl": "zsad.methods.anovl:AnoVL",
+    # "adaclip": "zsad.methods.adaclip:AdaCLIP",
+    # "faprompt": "zsad.methods.faprompt:FAPrompt",
+    # "aaclip": "zsad.methods.aaclip:AACLIP",
 }
 
 

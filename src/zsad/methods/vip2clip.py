@@ -34,7 +34,8 @@ from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import layer_numbers, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsample
-from zsad.methods.base import Method, TowerFeatures
+from zsad.methods.base import Method, Reference
+from zsad.methods.features import TowerFeatures
 from zsad.methods.losses import dice, focal
 from zsad.methods.prompts import encode_with_context
 from zsad.methods.recipe import Recipe
@@ -171,6 +172,7 @@ class ViP2CLIP(Method):
 
     name = "vip2clip"
     config_class = Config
+    reference = Reference(2025, "2505.17692", "kim0806/ViP2-CLIP", "4b5884f6c6bd42001fe47ccaeef32e4f1a8f5a93", True)
     recipe = Recipe(rate=1e-3, slow=(("fgp.", 0.01),), batch_size=8, epochs=10)
     config: Config
 
@@ -189,7 +191,7 @@ class ViP2CLIP(Method):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> TowerFeatures:
-        """See :class:`~zsad.methods.base.TowerFeatures`; one map per layer."""
+        """See :class:`~zsad.methods.features.TowerFeatures`; one map per layer."""
         visual = self.backbone.visual
         layers = sorted(set(layer_numbers(self.config.layers, visual.depth)))
         x, tapped = walk(visual.blocks, visual.embed(images, resize="bilinear"), layers)

@@ -34,7 +34,8 @@ from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import layer_numbers, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsample
-from zsad.methods.base import Features, Method, Thresholds
+from zsad.methods.base import Method, Reference, Thresholds
+from zsad.methods.features import Features
 from zsad.methods.losses import dice, focal
 from zsad.methods.recipe import Recipe
 from zsad.methods.sca import POSITIONS, SCA, Positions, linear
@@ -106,6 +107,7 @@ class VisualAD(Method):
 
     name = "visualad"
     config_class = Config
+    reference = Reference(2026, "2603.07952", "7HHHHH/VisualAD", "8479132d641456345019aed1c8bb6b2d11941068", True)
     reads_text = False
     recipe = Recipe(
         rate=1e-3,
