@@ -397,7 +397,7 @@ def test_without_names_and_without_class_awareness_the_word_is_object() -> None:
 
 def test_a_wrong_number_of_names_is_refused() -> None:
     model = method()
-    with pytest.raises(ZsadError, match="2 images need as many names, not 1"):
+    with pytest.raises(ZsadError, match="1 class names for 2 images"):
         model.score(model.encode(images()), GEAR)
 
 

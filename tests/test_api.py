@@ -55,6 +55,21 @@ def test_a_checkpoint_tells_its_method(tmp_path: Path) -> None:
         zsad.load("anomalyclip", weights=tmp_path / "own.safetensors")
 
 
+def test_a_method_that_learns_nothing_needs_no_weights(tmp_path: Path) -> None:
+    ready = zsad.load("winclip", scales=(2,))
+    assert ready.config.scales == (2,) and not ready.training
+    with pytest.raises(ZsadError, match='no winclip switch "scale"'):
+        zsad.load("winclip", scale=(2,))
+
+
+def test_switches_go_before_the_weights_own_and_what_was_learned_must_still_fit(tmp_path: Path) -> None:
+    assert zsad.load(sigma=1.0).config.sigma == 1.0
+    torch.save(anomalyclip_layout(128, 3), tmp_path / "epoch_15.pth")
+    assert zsad.load("anomalyclip", weights=tmp_path / "epoch_15.pth", layers=(6, 24)).config.layers == (6, 24)
+    with pytest.raises(ZsadError, match=r"normal_context \(12, 128\) instead of \(3, 128\)"):
+        zsad.load(context_length=3, deep_length=0)
+
+
 def test_a_checkpoint_of_another_named_backbone_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     build("vip2clip", weights.load("tiny")).save(tmp_path / "own.safetensors")
     with pytest.raises(ZsadError, match="was trained on tiny, not on clip-vit-b-16; say --backbone tiny"):

@@ -99,10 +99,28 @@ def test_wrong_usage_ends_with_exit_code_2() -> None:
 
 
 def test_methods_and_weights_are_listed() -> None:
-    assert "anomalyclip" in runner.invoke(cli.app, ["methods"]).output
+    rows = runner.invoke(cli.app, ["methods"]).output.splitlines()
+    (row,) = [row.split() for row in rows if row.split()[:1] == ["winclip"]]
+    assert row[1:5] == ["2023", "no", "yes", "yes"] and row[6] == "0" and "released" in row
+    assert "--set scales=2,3" in runner.invoke(cli.app, ["methods", "winclip"]).output
     listed = runner.invoke(cli.app, ["weights", "list"]).output
     assert "clip-vit-l-14-336" in listed
     assert "anomalyclip/mvtec" in listed
+
+
+def test_a_method_that_learns_nothing_predicts_at_once_with_the_switches_given(tmp_path: Path) -> None:
+    Image.fromarray(synthetic.render("marble", "crack", 3, 64).image).save(tmp_path / "a.png")
+    command = ["predict", tmp_path / "a.png", "--method", "winclip", "--size", 64, "--set", "scales=2"]
+    code, said = run(*command, "--out", tmp_path / "results")
+    assert code == 0 and "1 images done" in said
+    assert "--backbone clip-vit-b-16-plus-240[" not in said and "--weights" not in said
+    settings = json.loads(next((tmp_path / "results").glob("*.json")).read_text())
+    assert "(2,)" in json.dumps(settings)
+
+
+def test_a_method_that_learns_nothing_cannot_be_trained(unseen: Path, tmp_path: Path) -> None:
+    code, said = run("train", unseen, "--out", tmp_path / "own.safetensors", "--method", "winclip")
+    assert code == 1 and "winclip learns nothing" in " ".join(said.split())
 
 
 def test_the_demo_writes_one_page_and_names_what_it_left_out(unseen: Path, tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def test_the_score_of_an_image_does_not_depend_on_the_batch_or_its_order(name: s
 
 
 @every_method
+def test_only_methods_whose_prompts_name_the_object_listen_to_names(name: str) -> None:
+    model, x = method(name), images(1)
+    one, other, none = (model.predict(x, names) for names in (["gear"], ["cork"], None))
+    assert torch.equal(one.map, other.map) != model.reads_names
+    assert torch.equal(none.map, model.predict(x, ["object"]).map)
+
+
+@every_method
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 96), (67, 77)])
 def test_maps_have_image_size_and_are_finite_and_in_range(name: str, height: int, width: int) -> None:
     model = method(name)
@@ -186,7 +194,7 @@ def test_a_switch_of_another_kind_or_without_end_is_refused(name: str) -> None:
 
 @every_method
 def test_an_unknown_switch_gets_the_nearest_proposed(name: str) -> None:
-    key = describe(name)[1][0].partition("=")[0]
+    key = describe(name).switches[0].partition("=")[0]
     with pytest.raises(ZsadError, match=f'did you mean "{key}"'):
         make_config(method_class(name), {key + "x": 1})
     with pytest.raises(ZsadError, match=f'did you mean "{key}"'):

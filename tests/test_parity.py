@@ -11,6 +11,7 @@ import pytest
 from tests.parity.__main__ import main
 from tests.parity.checks import CHECKS, quantities
 from tests.parity.golden import FOLDER, Golden, Words
+from zsad.methods.table import METHODS, method_class
 
 GOLDEN = FOLDER / "golden"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
@@ -64,6 +65,11 @@ def test_an_odd_file_is_named_and_the_others_are_still_checked(
     said = capsys.readouterr().out
     assert "FAIL vip2clip: cannot be checked" in said and "FAIL visualad: cannot be checked" in said
     assert "anomalyclip: 6 quantities, 0 past" in said
+
+
+def test_every_method_that_is_held_to_released_numbers_has_a_check_and_no_other_has() -> None:
+    checked = {name.partition("_")[0] for name in CHECKS}
+    assert {name for name in METHODS if method_class(name).reference.golden} == checked & METHODS.keys()
 
 
 def test_a_method_means_all_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,8 +94,8 @@ def test_prompts_can_name_the_object_instead() -> None:
     model = switched(class_name=True)
     assert model.vca is None and model.object_tokens.shape == (0, 128)
     assert model.score(features(), ["object", "good"]).score.shape == (2,)
-    with pytest.raises(ZsadError, match="one class name per image"):
-        model.score(features())
+    with pytest.raises(ZsadError, match="give one per image"):
+        model.score(features(), ["object"])
 
 
 # ViP-FGP

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import constants
@@ -25,7 +25,7 @@ from zsad.methods.checkpoints import load as load_checkpoint
 from zsad.methods.checkpoints import must_fit
 from zsad.methods.conversion import agree, belongs_to, convert
 from zsad.methods.released import RELEASED, Released, hashes, released
-from zsad.methods.table import METHODS, method_class
+from zsad.methods.table import METHODS, build, make_config, method_class
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,36 +40,57 @@ def load(
     weights: str | Path | None = None,
     backbone: str | Path = DEFAULT_BACKBONE,
     device: str = "auto",
+    **switches: Any,
 ) -> Method:
     """A method ready to predict.
 
     Args:
         method: A name of `zsad methods`. None takes the one that the weights belong to, without weights anomalyclip.
         weights: A checkpoint of `zsad train`, a name of `zsad weights list` such as "anomalyclip/mvtec", or a released
-            .pth file. None takes what ships with the embedded backbone.
+            .pth file. None takes what ships with the embedded backbone; a method that learns nothing needs none.
         backbone: A name of `zsad weights list`, or a file or folder with weights.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto": the first accelerator there is, else the CPU.
+        switches: Fields of the method's Config, in place of the weights' own; see `zsad methods NAME`.
 
     Raises:
         ZsadError: If a name is unknown, a file does not fit, or nothing was trained for this backbone.
 
-    >>> load().name
-    'anomalyclip'
+    >>> load().name, load("anomalyclip", sigma=2.0).config.sigma
+    ('anomalyclip', 2.0)
     """
     if method is not None:
         method_class(method)  # what can be wrong is told before anything large is loaded
     if not is_path(str(backbone)):
         backbone_row(str(backbone))
     if weights is None:
-        file = embedded_weights(method or DEFAULT_METHOD, str(backbone))
+        own = method or DEFAULT_METHOD
+        kind = method_class(own)
+        if kind.learns_nothing(make_config(kind, switches)):
+            return build(own, load_backbone(backbone, device=choose_device(device)), **switches)
+        file = embedded_weights(own, str(backbone))
     else:
         file = checkpoint_file(weights, str(backbone), method)
     name = belongs_to(file, method)
     if file.suffix == ".safetensors":
         must_fit(file, str(backbone))
     towers = load_backbone(backbone, device=choose_device(device))
-    found = load_checkpoint(file, towers) if file.suffix == ".safetensors" else convert(file, name, towers)
-    return found.eval()
+    read = (
+        load_checkpoint(file, towers, **switches)
+        if file.suffix == ".safetensors"
+        else convert(file, name, towers, **switches)
+    )
+    return read.eval()
+
+
+def method_name(method: str | None, weights: str | Path | None, backbone: str | Path) -> str:
+    """The method that :func:`load` gives for these: the one named, else the weights' own, else the default.
+
+    Raises:
+        ZsadError: If the weights do not tell, or belong to another method.
+    """
+    if weights is None:
+        return method or DEFAULT_METHOD
+    return belongs_to(checkpoint_file(weights, str(backbone), method), method)
 
 
 def checkpoint_file(weights: str | Path, backbone: str, method: str | None = None) -> Path:

@@ -112,16 +112,19 @@ def columns(first: str, *others: str, names: bool = False) -> Table:
     return shown
 
 
-def load(method: str | None, weights: str | None, backbone: str, device: str) -> Method:
+def load(method: str | None, weights: str | None, backbone: str, device: str, switches: list[str] | None) -> Method:
     """A method ready to predict, with one line about the embedded model where that is what it is."""
     from zsad import api
+    from zsad.methods.table import method_class, parse_switches
 
     with err.status(_plain(f"loading {weights or method or api.DEFAULT_METHOD} on {backbone}")):
-        found = api.load(method, weights, backbone, device)
+        kind = method_class(api.method_name(method, weights, backbone))
+        found = api.load(method, weights, backbone, device, **parse_switches(kind, switches or []))
     if backbone == api.DEFAULT_BACKBONE:
+        trained = f" --weights {api.suggested_weights(found.name)}" if found.stages else ""
         err.print(
             f"[dim]{api.DEFAULT_BACKBONE} is the small embedded backbone, for trying things out. For real work: "
-            f"--backbone clip-vit-l-14-336 --weights {api.suggested_weights(found.name)}[/]"
+            f"--backbone {found.reference.backbone}{trained}[/]"
         )
     return found
 
@@ -144,6 +147,7 @@ def predict(
     overlays: Annotated[bool, typer.Option(help="Write PNG overlays.")] = True,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what is in the folder.")] = False,
+    switches: Switches = None,
 ) -> None:
     """Score images and show where they are anomalous.
 
@@ -157,7 +161,7 @@ def predict(
     files = [file for file in find_images(paths) if to.resolve() not in file.resolve().parents]
     if not files:
         raise ZsadError(f"only results of an earlier run in {', '.join(paths)}; name a folder of photographs")
-    found = load(method, weights, backbone, device)
+    found = load(method, weights, backbone, device, switches)
     rows = []
     with bar("predicting", len(files)) as advance:
         for row in predict_files(
@@ -256,6 +260,7 @@ def evaluate(
     size: Size = None,
     batch_size: BatchSize = 16,
     to: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as CSV.")] = None,
+    switches: Switches = None,
 ) -> None:
     """Image and pixel metrics per class, and their mean."""
     from zsad.api import input_size
@@ -263,7 +268,7 @@ def evaluate(
     from zsad.evaluate import score_samples, table, write_csv
 
     samples = folder(root)
-    found = load(method, weights, backbone, device)
+    found = load(method, weights, backbone, device, switches)
     errors = []
     with bar("evaluating", len(samples)) as advance:
 
@@ -319,7 +324,7 @@ def demo(
     if not images.exists():
         with bar("drawing the unseen objects", synthetic.total("unseen")) as advance:
             synthetic.write(images, "unseen", progress=advance, workers=2)
-    found = load("anomalyclip", None, "tiny", device)
+    found = load("anomalyclip", None, "tiny", device, None)
     with bar("detecting", synthetic.total("unseen")) as advance:
         rows, errors = run(found, images, page, advance)
     out.print(metrics_table(rows))
@@ -328,16 +333,29 @@ def demo(
     tell(errors)
 
 
-@app.command(epilog="Example: zsad methods")
-def methods() -> None:
-    """The methods, their papers, and their switches with the defaults."""
+@app.command(epilog="Example: zsad methods winclip")
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show the switches of this one, with their defaults.")] = None,
+) -> None:
+    """The methods: what they need, what they learn, and what they are held to."""
     from zsad.methods.table import METHODS, describe
 
-    shown = columns("method", "paper", "switches", names=True)
-    for name in METHODS:
-        paper, switches = describe(name)
-        shown.add_row(name, paper, ", ".join(switches))
+    if name:
+        row = describe(name)
+        out.print(f"{name}: {_plain(row.paper)}", soft_wrap=True)
+        for switch in row.switches:
+            out.print(f"  --set {_plain(switch)}", soft_wrap=True)
+        return
+    shown = columns(
+        "method", "year", "training", "class names", "text", "published on", "learned", "code", "held to", names=True
+    )
+    for row in map(describe, METHODS):
+        needs = [["no", "yes"][needed] for needed in (row.trains, row.reads_names, row.reads_text)]
+        published = (row.reference.backbone, f"{row.parameters:,}", row.reference.code)
+        held = "released code" if row.reference.golden else "paper"
+        shown.add_row(row.name, str(row.reference.year), *needs, *published, held)
     out.print(shown)
+    out.print("learned: parameters on that backbone; held to released code: its numbers, to the last digits, in tests")
 
 
 @data_app.command("synth", epilog="Example: zsad data synth data/unseen --half unseen")

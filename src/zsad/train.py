@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zsad.data.dataset import batches, masks_known
 from zsad.errors import ZsadError
-from zsad.methods.base import Method, Stage, Thresholds
+from zsad.methods.base import Method, Stage, Thresholds, nothing_to_learn
 from zsad.methods.features import Features
 from zsad.methods.recipe import Recipe, clip_gradients, make_optimizer, set_rates
 from zsad.metrics import f1_max
@@ -72,7 +72,7 @@ def train(
     torch.manual_seed(plan.seed)
     courses = [_course(stage, plan, method, len(samples)) for stage in method.stages]
     if not courses:
-        method.loss(None, torch.empty(0), torch.empty(0))  # says what to do instead
+        raise nothing_to_learn(method.name)
     kept: Encoded | None = None
     for number, course in enumerate(courses):
         before, total = sum(course.steps for course in courses[:number]), sum(course.steps for course in courses)

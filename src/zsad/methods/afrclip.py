@@ -32,6 +32,7 @@ from zsad.maps import cosines, smooth, upsample
 from zsad.methods.base import Method, Reference
 from zsad.methods.features import Features
 from zsad.methods.losses import dice, focal
+from zsad.methods.prompts import one_name_each
 from zsad.methods.recipe import Recipe
 from zsad.types import Prediction
 
@@ -164,6 +165,7 @@ class AFRCLIP(Method):
     """A sentence without a state, rectified by the image, beside a normal and an abnormal one: text against text."""
 
     name = "afrclip"
+    reads_names = True
     config_class = Config
     reference = Reference(2025, "2503.12910")
     recipe = Recipe(rate=1e-3, schedule="harmonic", batch_size=4, epochs=100)
@@ -238,7 +240,7 @@ class AFRCLIP(Method):
         visual = self.backbone.visual
         side = visual.size.grid * visual.size.patch
         x, _ = walk(visual.blocks[: self.kept], visual.embed(visual.cls.new_zeros(1, 3, side, side)))
-        patches = visual.patches(x)[0].cpu()
+        patches = visual.patches(x)[0].to(torch.get_default_device())  # where the rest is drawn
         return patches[torch.arange(-self.config.prompt_count, 0) % len(patches)]
 
     def stage_features(self, features: PrefixFeatures) -> list[Tensor]:
@@ -270,10 +272,7 @@ class AFRCLIP(Method):
     def logits(self, features: PrefixFeatures, class_names: Sequence[str] | None = None) -> Tensor:
         """Cosines with (normal, abnormal) over the temperature, [B, 4, 1 + n, 2]; CLS first."""
         tokens = self.visual_features(features)
-        names = ["object"] * len(tokens) if class_names is None else class_names
-        if len(names) != len(tokens):
-            raise ZsadError(f"the prompts name the object: {len(tokens)} images need as many names, not {len(names)}")
-        text = self.text_features(names)
+        text = self.text_features(one_name_each(class_names, len(tokens)))
         if self.rectification is not None:
             tokens = self.rectification(tokens, text[:, 2])
         return cosines(tokens, text[:, :2]) / self.config.temperature  # Eq. 7, 8, 11, 12

@@ -33,7 +33,13 @@ from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample
 from zsad.methods.base import Method, Reference
 from zsad.methods.features import TowerFeatures
 from zsad.methods.losses import dice, focal
-from zsad.methods.prompts import DeepTokens, encode_with_context, released_lengths, released_prompts
+from zsad.methods.prompts import (
+    DeepTokens,
+    encode_with_context,
+    one_name_each,
+    released_lengths,
+    released_prompts,
+)
 from zsad.methods.recipe import Recipe
 from zsad.methods.streams import SELF_ATTENTION, side_streams
 from zsad.types import Prediction
@@ -117,10 +123,9 @@ class AnomalyCLIP(Method):
         """[2, E] for all images, or [B, 2, E] where prompts name the object."""
         if self.config.object_agnostic:
             return self.text_features(["object"])[0]
-        if class_names is None or len(class_names) != count:
-            raise ZsadError("these prompts name the object (object_agnostic=False): give one class name per image")
-        names = sorted(set(class_names))
-        return self.text_features(names)[[names.index(name) for name in class_names]]
+        wanted = one_name_each(class_names, count)
+        names = sorted(set(wanted))
+        return self.text_features(names)[[names.index(name) for name in wanted]]
 
     # Sec. 3.3: refinement of the local visual space (frozen)
 

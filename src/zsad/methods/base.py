@@ -102,7 +102,12 @@ class Method(nn.Module, ABC):
     @property
     def stages(self) -> Sequence[Stage]:
         """Its trainings, one after the other; the last one's features are those that :meth:`score` takes."""
-        return (Stage(self.recipe, self.encode, self.loss),)
+        return () if self.learns_nothing(self.config) else (Stage(self.recipe, self.encode, self.loss),)
+
+    @classmethod
+    def learns_nothing(cls, config: Any) -> bool:
+        """Whether a method with this Config is ready as it is built, without auxiliary data."""
+        return False
 
     @property
     def frozen(self) -> list[nn.Module]:
@@ -117,7 +122,7 @@ class Method(nn.Module, ABC):
     def score(self, features: Any, class_names: Sequence[str] | None = None) -> Prediction:
         """Everything after it, on what :meth:`encode` gave.
 
-        `class_names`, one per image, matters to methods whose prompts name the object.
+        `class_names`, one per image, matters to methods whose prompts name the object; None says "object" for each.
         """
 
     @abstractmethod
@@ -194,15 +199,20 @@ class Method(nn.Module, ABC):
 
 
 class TrainingFree(Method):
-    """A method that learns nothing and needs no auxiliary data: it is ready as it is built."""
+    """A method that is ready as it is built and needs no auxiliary data, whatever its Config."""
 
-    @property
-    def stages(self) -> Sequence[Stage]:
-        """None."""
-        return ()
+    @classmethod
+    def learns_nothing(cls, config: Any) -> bool:
+        """Always."""
+        return True
 
     def loss(
         self, features: Any, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """Always raises a ZsadError."""
-        raise ZsadError(f"{self.name} learns nothing; use it as it is: zsad predict PHOTOS --method {self.name}")
+        raise nothing_to_learn(self.name)
+
+
+def nothing_to_learn(name: str) -> ZsadError:
+    """What a method that learns nothing says when it is to be trained."""
+    return ZsadError(f"{name} learns nothing; use it as it is: zsad predict PHOTOS --method {name}")

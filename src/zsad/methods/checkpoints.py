@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -44,15 +45,20 @@ def must_fit(path: Path, backbone: str) -> None:
         raise ZsadError(f"{path} was trained on {own}, not on {backbone}; say --backbone {own}")
 
 
-def load(path: str | Path, backbone: CLIP) -> Method:
+def load(path: str | Path, backbone: CLIP, **switches: Any) -> Method:
     """A trained method from a checkpoint of zsad.
+
+    Args:
+        path: The file.
+        backbone: The towers that it was trained on.
+        switches: Fields of the Config to be other than in the file, such as sigma; what was learned must still fit.
 
     Raises:
         ZsadError: If the file is not a checkpoint, or belongs to another backbone.
     """
     path = Path(path)
     note = read_note(path)
-    method = build(note["method"], backbone, **json.loads(note["config"]))
+    method = build(note["method"], backbone, **{**json.loads(note["config"]), **switches})
     names, digest = method.trained_on.values()
     if note.get("backbone_sha256") != digest:
         raise ZsadError(

@@ -48,6 +48,7 @@ class Ensemble:
         tokenizer: Its tokenizer.
         sentences: The sentences of a class name, one list per state, in the order (normal, anomalous).
         normalised: Whether each sentence's feature is brought to length 1 before the mean.
+        averaged: False keeps the features of all S sentences of a state: [B, states, S, E].
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Ensemble:
         tokenizer: Tokenizer,
         sentences: Callable[[str], Sequence[Sequence[str]]],
         normalised: bool = True,
+        averaged: bool = True,
     ) -> None:
-        self.text, self.tokenizer, self.sentences, self.normalised = text, tokenizer, sentences, normalised
+        self.text, self.tokenizer, self.sentences = text, tokenizer, sentences
+        self.normalised, self.averaged = normalised, averaged
         self._kept: dict[str, Tensor] = {}
 
     def __call__(self, class_names: Sequence[str]) -> Tensor:
@@ -70,14 +73,15 @@ class Ensemble:
         if class_name not in self._kept:
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(place.type, enabled=False):
                 lists = self.sentences(class_name)
-                self._kept[class_name] = torch.stack([self._mean(sentences) for sentences in lists])
+                self._kept[class_name] = torch.stack([self._state(sentences) for sentences in lists])
         return self._kept[class_name].to(place)
 
-    def _mean(self, sentences: Sequence[str]) -> Tensor:
+    def _state(self, sentences: Sequence[str]) -> Tensor:
         ids, end = self.tokenizer(sentences)
         place = self.text.positions.device
         features = self.text(ids.to(place), end.to(place))
-        return (F.normalize(features, dim=-1) if self.normalised else features).mean(0)
+        features = F.normalize(features, dim=-1) if self.normalised else features
+        return features.mean(0) if self.averaged else features
 
 
 class HalfGradient(torch.autograd.Function):

@@ -5,12 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.resources import files
 from typing import Any
 
-from zsad.backbones.clip import CLIP
+import torch
+
+from zsad.backbones.clip import CLIP, TextSize, TextTower
+from zsad.backbones.tokenizer import Tokenizer
+from zsad.backbones.vit import ViT, ViTSize
 from zsad.errors import ZsadError, unknown
-from zsad.methods.base import Method
+from zsad.methods.base import Method, Reference
 
 #: name -> module and class; a new method is one file and one line here
 METHODS = {
@@ -29,6 +35,12 @@ METHODS = {
     # "adaclip": "zsad.methods.adaclip:AdaCLIP",
     # "faprompt": "zsad.methods.faprompt:FAPrompt",
     # "aaclip": "zsad.methods.aaclip:AACLIP",
+}
+
+#: backbones that numbers were published on: openai/CLIP and open_clip, to count what a method learns there
+_SIZES = {
+    "clip-vit-l-14-336": (ViTSize(1024, 24, 16, 14, 24, 768), TextSize(768, 12, 12, 49408, 77, 768)),
+    "clip-vit-b-16-plus-240": (ViTSize(896, 12, 14, 16, 15, 640), TextSize(640, 12, 10, 49408, 77, 640)),
 }
 
 
@@ -117,8 +129,39 @@ def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def describe(name: str) -> tuple[str, list[str]]:
-    """The paper of a method, from the first line of its file, and its switches with their defaults."""
+@dataclass(frozen=True)
+class Row:
+    """A method in the table of `zsad methods`; `trains`, `reads_names` and `parameters` with its default Config."""
+
+    name: str
+    paper: str  # title, authors, year and arXiv number
+    reference: Reference
+    trains: bool  # needs auxiliary data
+    reads_names: bool  # prompts name the object
+    reads_text: bool  # the backbone must have a text tower
+    parameters: int  # learned, on the backbone of its published numbers
+    switches: tuple[str, ...]  # "name=default"
+
+
+def describe(name: str) -> Row:
+    """What there is to know about a method before it is used; nothing is loaded.
+
+    >>> row = describe("anomalyclip")
+    >>> row.reference.code, f"{row.parameters:,}"
+    ('zqhang/AnomalyCLIP@45ed4dd', '43,008')
+    """
     kind = method_class(name)
     paper = (import_module(kind.__module__).__doc__ or "").partition("\n")[0]
-    return paper, [f"{field.name}={_shown(field.default)}" for field in dataclasses.fields(kind.config_class)]
+    switches = tuple(f"{field.name}={_shown(field.default)}" for field in dataclasses.fields(kind.config_class))
+    with torch.device("meta"):
+        model = build(name, _sizes_only(kind.reference.backbone))
+    learned = sum(parameter.numel() for parameter in model.parameters())
+    trains = not kind.learns_nothing(model.config)
+    return Row(name, paper, kind.reference, trains, kind.reads_names, kind.reads_text, learned, switches)
+
+
+def _sizes_only(backbone: str) -> CLIP:
+    """A CLIP of the sizes of a published backbone, with neither weights nor a tokenizer that fits."""
+    visual, text = _SIZES[backbone]
+    words = Tokenizer.load(str(files("zsad.backbones") / "tiny" / "tokenizer.json"))
+    return CLIP(ViT(visual), TextTower(text), words, name=backbone)

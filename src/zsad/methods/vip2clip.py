@@ -37,7 +37,7 @@ from zsad.maps import cosines, smooth, upsample
 from zsad.methods.base import Method, Reference
 from zsad.methods.features import TowerFeatures
 from zsad.methods.losses import dice, focal
-from zsad.methods.prompts import encode_with_context
+from zsad.methods.prompts import encode_with_context, one_name_each
 from zsad.methods.recipe import Recipe
 from zsad.types import Prediction
 
@@ -220,9 +220,7 @@ class ViP2CLIP(Method):
         """What stands behind the state adjectives of each image; nothing where tokens do."""
         if not self.config.class_name:
             return [""] * count
-        if class_names is None or len(class_names) != count:
-            raise ZsadError("these prompts name the object (class_name=True): give one class name per image")
-        return [name.replace("_", " ") for name in class_names]
+        return [name.replace("_", " ") for name in one_name_each(class_names, count)]
 
     # Sec. 4.2: unified text-patch alignment (UTPA)
 
