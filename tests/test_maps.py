@@ -43,6 +43,14 @@ def test_patches_are_laid_out_row_by_row() -> None:
     assert torch.equal(upsample(values, (2, 3), (2, 3))[0], torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]))
 
 
+def test_aligned_corners_keep_the_corner_values_and_interpolate_between_them() -> None:
+    values = torch.tensor([[0.0, 3.0, 6.0, 9.0]])
+    aligned = upsample(values, (2, 2), (3, 4), align_corners=True)[0]
+    expected = torch.tensor([[0.0, 1.0, 2.0, 3.0], [3.0, 4.0, 5.0, 6.0], [6.0, 7.0, 8.0, 9.0]])
+    torch.testing.assert_close(aligned, expected)
+    assert not torch.equal(upsample(values, (2, 2), (3, 4))[0], aligned)
+
+
 def test_a_cls_token_left_on_is_told() -> None:
     with pytest.raises(ZsadError, match="is CLS still attached"):
         anomaly_map(torch.ones(1, 7, 4), torch.eye(2, 4), (2, 3), (28, 42))

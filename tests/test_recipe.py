@@ -42,6 +42,31 @@ def test_weights_decay_where_the_recipe_says_so() -> None:
     torch.testing.assert_close(model.token.detach(), torch.tensor([3.0, 4.0]) * (1 - 0.1 * 0.5))
 
 
+def test_sgd_has_momentum_and_decays_weights_in_the_gradient() -> None:
+    """v = 0.9 v + g + decay w, w = w - rate v, by hand."""
+    model, recipe = Two(), Recipe(optimizer="sgd", rate=0.1, weight_decay=0.5)
+    optimizer = make_optimizer(dict(model.named_parameters()), recipe)
+    w, g, v = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.0]), torch.zeros(2)
+    for _ in range(3):
+        optimizer.step()
+        v = 0.9 * v + g + 0.5 * w
+        w = w - 0.1 * v
+    torch.testing.assert_close(model.token.detach(), w)
+
+
+def test_warm_up_lasts_one_epoch_and_then_the_cosine_begins() -> None:
+    """KaiyangZhou/Dassl.pytorch c61a1b5, lr_scheduler.py: the cosine's own epochs are counted from the second one."""
+    recipe = Recipe(schedule="cosine", warmup=0.005)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.002)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5)
+    assert recipe.rate_at(0, 5, 0.002) == pytest.approx(1e-5)
+    assert recipe.rate_at(0, 5, 0.002, share=0.1) == pytest.approx(1e-6)
+    for epoch in range(1, 5):
+        assert recipe.rate_at(epoch, 5, 0.002) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+
+
 def test_slow_parameters_get_their_share_of_any_rate() -> None:
     groups = make_optimizer(dict(Two().named_parameters()), Recipe(slow=(("head.", 0.01),)), rate=0.2).param_groups
     assert [group["lr"] for group in groups] == pytest.approx([0.2, 0.002])

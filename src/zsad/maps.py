@@ -31,7 +31,9 @@ def cosines(features: Tensor, text: Tensor) -> Tensor:
     return torch.einsum("b...d,bkd->b...k", a, b)
 
 
-def upsample(values: Tensor, grid: tuple[int, int], size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+def upsample(
+    values: Tensor, grid: tuple[int, int], size: tuple[int, int], mode: str = "bilinear", align_corners: bool = False
+) -> Tensor:
     """Patch values to pixels, bilinear.
 
     Args:
@@ -39,6 +41,7 @@ def upsample(values: Tensor, grid: tuple[int, int], size: tuple[int, int], mode:
         grid: Rows and columns of patches.
         size: Height and width of the result, in pixels.
         mode: "nearest" gives every pixel the value of its patch.
+        align_corners: The centres of the corner patches fall on the corner pixels, not inside the image; bilinear only.
 
     Returns:
         [B, H, W] or [B, K, H, W].
@@ -50,7 +53,7 @@ def upsample(values: Tensor, grid: tuple[int, int], size: tuple[int, int], mode:
         raise ZsadError(f"{values.shape[1]} patch values for a grid of {grid[0]} x {grid[1]}; is CLS still attached?")
     planes = values[..., None] if values.ndim == 2 else values
     planes = planes.transpose(1, 2).reshape(len(planes), -1, *grid)
-    planes = F.interpolate(planes, size=size, mode=mode)
+    planes = F.interpolate(planes, size=size, mode=mode, align_corners=align_corners or None)
     return planes[:, 0] if values.ndim == 2 else planes
 
 

@@ -14,7 +14,12 @@ import numpy as np
 
 KEPT = ("method", "repo", "source", "seed", "side", "input", "inputs", "learnables", "hyper_parameters")
 KEPT += ("test_sigma", "train_losses", "train_step_change_l2")  # VisualAD's
+KEPT += ("prompts",)  # APRIL-GAN's
 KEPT += ("config_test", "dattn_args")  # Crane's; also train_losses
+KEPT += ("class_names",)  # AnoVL's
+KEPT += ("train_losses_image0", "train_losses_image1")  # AdaCLIP's; also class_names, train_grads
+KEPT += ("sigma", "checks", "train_grads", "loss_ab_sum_of_45_pairs_derived", "train_optimizer")  # FAPrompt's
+KEPT += tuple(f"train_{kind}_stage{i}" for i in (1, 2) for kind in ("losses", "grads", "step_change_l2"))  # AA-CLIP's
 
 
 def slim(folder: Path, name: str, out: Path, patterns: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,9 @@ def first_step(model: Method, terms: dict[str, Tensor], stage: Stage | None = No
     return {name: (gradient, now[name].detach() - before) for name, (gradient, before) in found.items()}
 
 
-def later_steps(golden: Golden, group: str, model: Method, features: Any) -> Iterator[Quantity]:
+def later_steps(
+    golden: Golden, group: str, model: Method, features: Any, class_names: Sequence[str] | None = None
+) -> Iterator[Quantity]:
     """The total loss before each of the first training steps."""
     name = f"{group}/total_loss_before_step_1_to_6"
     if name not in golden:
@@ -33,7 +35,7 @@ def later_steps(golden: Golden, group: str, model: Method, features: Any) -> Ite
     named = dict(model.named_parameters())
     optimizer, totals = make_optimizer(named, model.recipe), []
     for _ in range(golden.array(name).numel()):
-        total = torch.stack(list(model.loss(features, *golden.truth()).values())).sum()
+        total = torch.stack(list(model.loss(features, *golden.truth(), class_names).values())).sum()
         totals.append(total.detach())
         optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ SCHEDULES = ("constant", "cosine", "harmonic")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Adam, or AdamW where weights decay, and how its rate changes from epoch to epoch."""
+    """The optimizer, and how its rate changes from epoch to epoch."""
 
     rate: float = 1e-3  # learning rate at the start
     betas: tuple[float, float] = (0.9, 0.999)
@@ -26,6 +26,8 @@ class Recipe:
     clipped: tuple[str, ...] = ()  # parameters whose gradients are cut to norm 1, each on its own
     batch_size: int = 8
     epochs: int = 15
+    optimizer: str = "adam"  # AdamW where weights decay; "sgd": momentum 0.9, weights decay as part of the gradient
+    warmup: float = 0.0  # share of the rate in the first epoch, after which "cosine" begins; 0 for none
 
     def share(self, name: str) -> float:
         """The part of the rate that a parameter gets.
@@ -46,11 +48,15 @@ class Recipe:
         [1.0, 0.55]
         >>> [Recipe(milestones=(10, 20)).rate_at(0, 1, 1.0, step=step) for step in (9, 10, 20)]
         [1.0, 0.5, 0.25]
+        >>> [Recipe(schedule="cosine", warmup=0.01).rate_at(epoch, 2, 1.0) for epoch in (0, 1)]
+        [0.01, 1.0]
         """
+        if self.warmup and epoch == 0:
+            return rate * share * self.warmup
         rate = rate * 0.5 ** sum(step >= milestone for milestone in self.milestones)
         if self.schedule == "cosine":
             lowest = self.floor * rate
-            return lowest + (rate * share - lowest) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+            return lowest + (rate * share - lowest) * (1 + math.cos(math.pi * (epoch - bool(self.warmup)) / epochs)) / 2
         return rate * share / (epoch + 1) if self.schedule == "harmonic" else rate * share
 
 
@@ -69,6 +75,8 @@ def make_optimizer(
         shares.setdefault(recipe.share(name), []).append(parameter)
     start = recipe.rate if rate is None else rate
     groups = [{"params": found, "lr": start * share, "share": share} for share, found in shares.items()]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, start, momentum=0.9, weight_decay=recipe.weight_decay)
     return torch.optim.AdamW(groups, start, recipe.betas, weight_decay=recipe.weight_decay)
 
 

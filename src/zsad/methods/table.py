@@ -25,10 +25,10 @@ METHODS = {
     "visualad": "zsad.methods.visualad:VisualAD",
     "afrclip": "zsad.methods.afrclip:AFRCLIP",
     "vip2clip": "zsad.methods.vip2clip:ViP2CLIP",
-    # "clip": "zsad.methods.clip:ZeroShotCLIP",
-    # "clipac": "zsad.methods.clip:CLIPAC",
+    "clip": "zsad.methods.clip:ZeroShotCLIP",
+    "clipac": "zsad.methods.clip:CLIPAC",
     # "winclip": "zsad.methods.winclip:WinCLIP",
-    # "coop": "zsad.methods.coop:CoOp",
+    "coop": "zsad.methods.coop:CoOp",
     # "aprilgan": "zsad.methods.aprilgan:APRILGAN",
     # "clipad": "zsad.methods.clipad:CLIPAD",
     # "anovl": "zsad.methods.anovl:AnoVL",
@@ -41,6 +41,7 @@ METHODS = {
 _SIZES = {
     "clip-vit-l-14-336": (ViTSize(1024, 24, 16, 14, 24, 768), TextSize(768, 12, 12, 49408, 77, 768)),
     "clip-vit-b-16-plus-240": (ViTSize(896, 12, 14, 16, 15, 640), TextSize(640, 12, 10, 49408, 77, 640)),
+    "clip-vit-b-16-plus-240-e31": (ViTSize(896, 12, 14, 16, 15, 640), TextSize(640, 12, 10, 49408, 77, 640)),
 }
 
 
