@@ -14,7 +14,7 @@ CHECKS = {
     "crane_dattn": "tests.parity.check_crane",
     "visualad": "tests.parity.check_visualad",
     "vip2clip": "tests.parity.check_vip2clip",
-    # "winclip": "tests.parity.check_winclip",
+    "winclip": "tests.parity.check_winclip",
     # "aprilgan": "tests.parity.check_aprilgan",
     # "clipad": "tests.parity.check_clipad",
     # "anovl": "tests.parity.check_anovl",

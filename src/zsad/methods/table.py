@@ -27,7 +27,7 @@ METHODS = {
     "vip2clip": "zsad.methods.vip2clip:ViP2CLIP",
     "clip": "zsad.methods.clip:ZeroShotCLIP",
     "clipac": "zsad.methods.clip:CLIPAC",
-    # "winclip": "zsad.methods.winclip:WinCLIP",
+    "winclip": "zsad.methods.winclip:WinCLIP",
     "coop": "zsad.methods.coop:CoOp",
     # "aprilgan": "zsad.methods.aprilgan:APRILGAN",
     # "clipad": "zsad.methods.clipad:CLIPAD",
