@@ -98,6 +98,27 @@ def visualad_layout(width: int = 1024, rows: int = 1536, layers: tuple[int, ...]
     }
 
 
+def aprilgan_layout(width: int = 1024, output: int = 768, count: int = 4) -> dict[str, Any]:
+    state = {f"fc.{i}.weight": torch.randn(output, width) for i in range(count)}
+    return {"trainable_linearlayer": state | {f"fc.{i}.bias": torch.randn(output) for i in range(count)}}
+
+
+def clipad_layout(width: int = 1024, output: int = 768, count: int = 4) -> dict[str, Any]:
+    return {"linear_layers": aprilgan_layout(width, output, count)["trainable_linearlayer"]}
+
+
+def adaclip_layout(width: int = 768, visual: int = 1024, length: int = 5, depth: int = 4) -> dict[str, Any]:
+    prompts = {f"visual_prompter.static_prompts.{i}": torch.randn(length, visual) for i in range(depth)}
+    prompts |= {f"text_prompter.static_prompts.{i}": torch.randn(length, width) for i in range(depth)}
+    shapes = {f"patch_token_layer.head.{i}": (width, visual) for i in range(4)}
+    shapes |= {f"dynamic_visual_prompt_generator.head.{i}": (visual, width) for i in range(length)}
+    shapes |= {f"dynamic_text_prompt_generator.head.{i}": (width, width) for i in range(length)}
+    shapes |= {"cls_token_layer.head.0": (width, width)}
+    linears = {f"{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
+    linears |= {f"{name}.bias": torch.randn(shape[0]) for name, shape in shapes.items()}
+    return {f"clip_model.{name}": tensor for name, tensor in (prompts | linears).items()}
+
+
 def linear(width: int, *names: str) -> dict[str, Tensor]:
     weights = {f"{name}.weight": torch.randn(width, width) for name in names}
     return weights | {f"{name}.bias": torch.randn(width) for name in names}
@@ -108,6 +129,9 @@ LAYOUTS: dict[str, Callable[..., dict[str, Any]]] = {
     "crane": crane_layout,
     "visualad": visualad_layout,
     "vip2clip": vip2clip_layout,
+    "aprilgan": aprilgan_layout,
+    "clipad": clipad_layout,
+    "adaclip": adaclip_layout,
 }
 #: what is left out of each, with the digits replaced by #
 UNUSED = {
@@ -117,6 +141,9 @@ UNUSED = {
         for kind in ("pos", "neg")
     },
     "visualad": {"cross_attn.layer_attentions.layer_#.k_norm.bias"},
+    "aprilgan": set(),
+    "clipad": set(),
+    "adaclip": {"clip_model.text_prompter.static_prompts.#"},
 }
 UNUSED["anomalyclip"] = UNUSED["crane"] | {
     f"prompt_learner.compound_prompt_projections.#.{end}" for end in ("weight", "bias")
@@ -181,13 +208,22 @@ def test_an_unexpected_tensor_is_an_error_that_names_it(name: str, l14: CLIP, tm
         convert(tmp_path / "a.pth", name, l14)
 
 
+#: where a tensor lies in a file, and our name of it; "prompt_learner" and "ctx_neg" where nothing else is said
+LEARNED = {
+    "visualad": ("cross_attn", "layer_attentions.layer_24.res_scale", r"layer_24\.res_scale"),
+    "aprilgan": ("trainable_linearlayer", "fc.3.bias", r"adapters\.3\.bias"),
+    "clipad": ("linear_layers", "fc.3.bias", r"linears\.3\.bias"),
+    "adaclip": ("", "clip_model.patch_token_layer.head.3.bias", r"patch_layers\.3\.bias"),
+}
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_missing_tensor_is_an_error(name: str, l14: CLIP, tmp_path: Path) -> None:
     made = LAYOUTS[name]()
-    learned = made["cross_attn"] if name == "visualad" else made["prompt_learner"]
-    del learned["layer_attentions.layer_24.res_scale" if name == "visualad" else "ctx_neg"]
+    part, key, ours = LEARNED.get(name, ("prompt_learner", "ctx_neg", "anomalous_context"))
+    del (made[part] if part else made)[key]
     torch.save(made, tmp_path / "a.pth")
-    with pytest.raises(ZsadError, match=r"missing.*(anomalous_context|layer_24\.res_scale)"):
+    with pytest.raises(ZsadError, match=f"missing.*{ours}"):
         convert(tmp_path / "a.pth", name, l14)
 
 
@@ -332,6 +368,7 @@ SMALL = {
     "crane": (128, 3),
     "vip2clip": (128, 16),
     "visualad": (256, 64),
+    "adaclip": (128, 256),
 }
 
 
@@ -449,6 +486,10 @@ def test_convert_without_the_backbone_says_that_it_needs_it(
         ("anomalyclip", {"prompt_learner": {"ctx_pos": torch.zeros(1, 2, 12, 8), "ctx_neg": 3}}),
         ("visualad", {"features_list": 5}),
         ("vip2clip", {"prompt_learner": {}, "Zero_try": {}}),
+        ("aprilgan", {"trainable_linearlayer": {"fc.0.weight": 3}}),
+        ("clipad", {"linear_layers": {"fc.0.weight": 3}}),
+        ("adaclip", {"clip_model.cls_token_layer.head.0.weight": 3}),
+        ("adaclip", {}),
     ],
 )
 def test_a_damaged_checkpoint_is_an_error_and_not_a_traceback(method: str, checkpoint: object, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ CHECKS = {
     "visualad": "tests.parity.check_visualad",
     "vip2clip": "tests.parity.check_vip2clip",
     "winclip": "tests.parity.check_winclip",
-    # "aprilgan": "tests.parity.check_aprilgan",
+    "aprilgan": "tests.parity.check_aprilgan",
     # "clipad": "tests.parity.check_clipad",
     # "anovl": "tests.parity.check_anovl",
     # "adaclip": "tests.parity.check_adaclip",

@@ -83,6 +83,32 @@ def _vip2clip(name: str, file: str, blob: str, trained_on: str, reproduces: str)
     return Released(name, UrlFile(url), blob, trained_on, "clip-vit-l-14-336", "none stated", reproduces)
 
 
+def _aprilgan(name: str, file: str, blob: str, trained_on: str, reproduces: str) -> Released:
+    """ByChelsea/VAND-APRIL-GAN f13b8a6, train.sh and test_zero_shot.sh; the files' hashes are git's own."""
+    commit = "f13b8a634e04f9fde8fa03db125b25af5695d8e1"
+    url = f"https://raw.githubusercontent.com/ByChelsea/VAND-APRIL-GAN/{commit}/exps/pretrained/{file}"
+    return Released(name, UrlFile(url), blob, trained_on, "clip-vit-l-14-336", "MIT", reproduces)
+
+
+def _clipad(name: str, file: str, blob: str, trained_on: str, reproduces: str) -> Released:
+    """ByChelsea/CLIP-AD f004973, train_SDP_plus.sh and test_SDP_plus.sh; the files' hashes are git's own."""
+    commit = "f004973a41344d8c0966934af0c01781989b80e3"
+    url = f"https://raw.githubusercontent.com/ByChelsea/CLIP-AD/{commit}/pretrained_models/{file}"
+    return Released(name, UrlFile(url), blob, trained_on, "clip-vit-b-16-plus-240-e31", "none stated", reproduces)
+
+
+def _adaclip(name: str, file: str, sha256: str, trained_on: str, reproduces: str) -> Released:
+    """caoyunkang/AdaCLIP e27ee32, train.sh and test.sh; the authors' own addresses are on Google Drive.
+
+    This one is a copy that Cubert GmbH announced to them (their issue 59). Hashes, size and revision are those that
+    cubert-hyperspectral/cuvis-ai-adaclip 912ce74 pins (cuvis_ai_adaclip/weights.py); nothing was downloaded here.
+    """
+    commit = "16153b4ba74c2fe54a99679fc2e1b1e29993dc3f"
+    url = f"https://huggingface.co/cubert-gmbh/adaclip/resolve/{commit}/{file}"
+    file_ = UrlFile(url, sha256, 42_673_907)
+    return Released(name, file_, None, trained_on, "clip-vit-l-14-336", "MIT (code only)", reproduces)
+
+
 #: how test.sh of Crane tests Crane+
 _PLUS = {"guide": "dinov2-b-14-reg", "layers": (24,)}
 
@@ -184,6 +210,55 @@ _ROWS = (
         "5d95c734a7a4b52b41704d322f4c046b8c1fcbcf",
         "VisA, test split",
         "ViP2-CLIP Table 1, MVTec AD",
+    ),
+    _aprilgan(
+        "aprilgan/mvtec",
+        "mvtec_pretrained.pth",
+        "a057cec6c2ba5996baa0160a51e155908156813f",
+        "MVTec AD, test split",
+        "APRIL-GAN in ViP2-CLIP Tables 1 and 2, all sets but MVTec AD",
+    ),
+    _aprilgan(
+        "aprilgan/visa",
+        "visa_pretrained.pth",
+        "86d6848c543f8393663d35c0333498ffb5ce9b68",
+        "VisA, test split",
+        "APRIL-GAN in ViP2-CLIP Table 1, MVTec AD",
+    ),
+    _clipad(
+        "clipad/mvtec",
+        "train_on_mvtec.pth",
+        "d9102b131ceb8d1d668fbf6bce4e6940eb02986c",
+        "MVTec AD, test split",
+        "CLIP-AD's SDP+, VisA, pixels (with eps=1.5, min_samples=25 and sigma=2)",
+    ),
+    _clipad(
+        "clipad/visa",
+        "train_on_visa.pth",
+        "854cc1034a1d49207f66b2ca20fd2c7aefbb75ca",
+        "VisA, test split",
+        "CLIP-AD's SDP+, MVTec AD, pixels",
+    ),
+    _adaclip(
+        "adaclip/mvtec",
+        "pretrained_mvtec_colondb.pth",
+        "be51a42c052bd4cf060e54f503a1f5d0b2a3b899bc8dc2e243042f18b215427e",
+        "MVTec AD and CVC-ColonDB, test splits",
+        "AdaCLIP in AFR-CLIP Tables 1 and 2, about, all sets but MVTec AD and CVC-ColonDB",
+    ),
+    _adaclip(
+        "adaclip/visa",
+        "pretrained_visa_clinicdb.pth",
+        "3deabbbaf1e412cfdfcb42923a500b986f4b9ee96ccbc7a735d89dbc87df44c8",
+        "VisA and CVC-ClinicDB, test splits",
+        "AdaCLIP in AFR-CLIP Tables 1 and 2, about, MVTec AD and CVC-ColonDB",
+    ),
+    _adaclip(
+        "adaclip/all",
+        "pretrained_all.pth",
+        "33e8d3db1cb4aab030866b8b70a46e10aa27ebf2c23b5463cb07f2574addd98c",
+        "fourteen sets, among them MVTec AD and VisA",
+        "nothing: a demonstration",
     ),
 )
 RELEASED = {row.name: row for row in _ROWS}

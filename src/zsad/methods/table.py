@@ -29,7 +29,7 @@ METHODS = {
     "clipac": "zsad.methods.clip:CLIPAC",
     "winclip": "zsad.methods.winclip:WinCLIP",
     "coop": "zsad.methods.coop:CoOp",
-    # "aprilgan": "zsad.methods.aprilgan:APRILGAN",
+    "aprilgan": "zsad.methods.aprilgan:APRILGAN",
     # "clipad": "zsad.methods.clipad:CLIPAD",
     # "anovl": "zsad.methods.anovl:AnoVL",
     # "adaclip": "zsad.methods.adaclip:AdaCLIP",
