@@ -19,7 +19,7 @@ CHECKS = {
     # "clipad": "tests.parity.check_clipad",
     # "anovl": "tests.parity.check_anovl",
     # "adaclip": "tests.parity.check_adaclip",
-    # "faprompt": "tests.parity.check_faprompt",
+    "faprompt": "tests.parity.check_faprompt",
     # "aaclip": "tests.parity.check_aaclip",
 }
 

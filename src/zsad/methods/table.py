@@ -33,7 +33,7 @@ METHODS = {
     # "clipad": "zsad.methods.clipad:CLIPAD",
     # "anovl": "zsad.methods.anovl:AnoVL",
     # "adaclip": "zsad.methods.adaclip:AdaCLIP",
-    # "faprompt": "zsad.methods.faprompt:FAPrompt",
+    "faprompt": "zsad.methods.faprompt:FAPrompt",
     # "aaclip": "zsad.methods.aaclip:AACLIP",
 }
 
