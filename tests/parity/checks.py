@@ -20,7 +20,7 @@ CHECKS = {
     # "anovl": "tests.parity.check_anovl",
     # "adaclip": "tests.parity.check_adaclip",
     "faprompt": "tests.parity.check_faprompt",
-    # "aaclip": "tests.parity.check_aaclip",
+    "aaclip": "tests.parity.check_aaclip",
 }
 
 

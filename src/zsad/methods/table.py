@@ -34,7 +34,7 @@ METHODS = {
     # "anovl": "zsad.methods.anovl:AnoVL",
     # "adaclip": "zsad.methods.adaclip:AdaCLIP",
     "faprompt": "zsad.methods.faprompt:FAPrompt",
-    # "aaclip": "zsad.methods.aaclip:AACLIP",
+    "aaclip": "zsad.methods.aaclip:AACLIP",
 }
 
 #: backbones that numbers were published on: openai/CLIP and open_clip, to count what a method learns there
