@@ -17,7 +17,7 @@ CHECKS = {
     "winclip": "tests.parity.check_winclip",
     "aprilgan": "tests.parity.check_aprilgan",
     # "clipad": "tests.parity.check_clipad",
-    # "anovl": "tests.parity.check_anovl",
+    "anovl": "tests.parity.check_anovl",
     # "adaclip": "tests.parity.check_adaclip",
     "faprompt": "tests.parity.check_faprompt",
     "aaclip": "tests.parity.check_aaclip",

@@ -31,7 +31,7 @@ METHODS = {
     "coop": "zsad.methods.coop:CoOp",
     "aprilgan": "zsad.methods.aprilgan:APRILGAN",
     # "clipad": "zsad.methods.clipad:CLIPAD",
-    # "anovl": "zsad.methods.anovl:AnoVL",
+    "anovl": "zsad.methods.anovl:AnoVL",
     # "adaclip": "zsad.methods.adaclip:AdaCLIP",
     "faprompt": "zsad.methods.faprompt:FAPrompt",
     "aaclip": "zsad.methods.aaclip:AACLIP",
