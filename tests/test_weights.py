@@ -390,7 +390,8 @@ def test_the_tokenizer_from_merges_gives_the_token_ids_of_the_released_anomalycl
 
 
 def test_the_registry_has_every_backbone_of_the_plan() -> None:
-    clips = {f"clip-vit-{size}" for size in ("b-32", "b-16", "b-16-plus-240", "l-14", "l-14-336")}
+    clips = {f"clip-vit-{size}" for size in ("b-32", "b-16", "l-14", "l-14-336")}
+    clips |= {f"clip-vit-b-16-plus-240{epoch}" for epoch in ("", "-e31")}
     dinos = {f"dinov2-{size}-14{registers}" for size in "sblg" for registers in ("", "-reg")}
     assert set(BACKBONES) == {"tiny", *clips, *dinos, "dino-b-8"}
 

@@ -16,7 +16,7 @@ CHECKS = {
     "vip2clip": "tests.parity.check_vip2clip",
     "winclip": "tests.parity.check_winclip",
     "aprilgan": "tests.parity.check_aprilgan",
-    # "clipad": "tests.parity.check_clipad",
+    "clipad": "tests.parity.check_clipad",
     "anovl": "tests.parity.check_anovl",
     # "adaclip": "tests.parity.check_adaclip",
     "faprompt": "tests.parity.check_faprompt",

@@ -134,6 +134,20 @@ _ROWS = (
         text=True,
         input=240,
     ),
+    Backbone(  # CLIP-AD's, an epoch earlier; address: ByChelsea/CLIP-AD f004973, open_clip/pretrained.py:133
+        "clip-vit-b-16-plus-240-e31",
+        None,
+        UrlFile(
+            "https://github.com/mlfoundations/open_clip/releases/download/v0.2-weights/"
+            "vit_b_16_plus_240-laion400m_e31-8fb26589.pt"
+        ),
+        "MIT",
+        OPENAI_MEAN,
+        OPENAI_STD,
+        "gelu",
+        text=True,
+        input=240,
+    ),
     _dinov2("s", HubFile("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056", "model.safetensors")),
     _dinov2("b", HubFile("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415", "model.safetensors")),
     _dinov2("l", HubFile("facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c", "model.safetensors")),

@@ -30,7 +30,7 @@ METHODS = {
     "winclip": "zsad.methods.winclip:WinCLIP",
     "coop": "zsad.methods.coop:CoOp",
     "aprilgan": "zsad.methods.aprilgan:APRILGAN",
-    # "clipad": "zsad.methods.clipad:CLIPAD",
+    "clipad": "zsad.methods.clipad:CLIPAD",
     "anovl": "zsad.methods.anovl:AnoVL",
     # "adaclip": "zsad.methods.adaclip:AdaCLIP",
     "faprompt": "zsad.methods.faprompt:FAPrompt",
