@@ -18,7 +18,7 @@ CHECKS = {
     "aprilgan": "tests.parity.check_aprilgan",
     "clipad": "tests.parity.check_clipad",
     "anovl": "tests.parity.check_anovl",
-    # "adaclip": "tests.parity.check_adaclip",
+    "adaclip": "tests.parity.check_adaclip",
     "faprompt": "tests.parity.check_faprompt",
     "aaclip": "tests.parity.check_aaclip",
 }

@@ -105,8 +105,8 @@ def _adaclip(name: str, file: str, sha256: str, trained_on: str, reproduces: str
     """
     commit = "16153b4ba74c2fe54a99679fc2e1b1e29993dc3f"
     url = f"https://huggingface.co/cubert-gmbh/adaclip/resolve/{commit}/{file}"
-    file_ = UrlFile(url, sha256, 42_673_907)
-    return Released(name, file_, None, trained_on, "clip-vit-l-14-336", "MIT (code only)", reproduces)
+    copy = UrlFile(url, sha256, 42_673_907)
+    return Released(name, copy, None, trained_on, "clip-vit-l-14-336", "MIT (code only)", reproduces)
 
 
 #: how test.sh of Crane tests Crane+

@@ -32,7 +32,7 @@ METHODS = {
     "aprilgan": "zsad.methods.aprilgan:APRILGAN",
     "clipad": "zsad.methods.clipad:CLIPAD",
     "anovl": "zsad.methods.anovl:AnoVL",
-    # "adaclip": "zsad.methods.adaclip:AdaCLIP",
+    "adaclip": "zsad.methods.adaclip:AdaCLIP",
     "faprompt": "zsad.methods.faprompt:FAPrompt",
     "aaclip": "zsad.methods.aaclip:AACLIP",
 }
