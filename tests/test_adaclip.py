@@ -338,11 +338,11 @@ def test_the_recipe_is_that_of_the_released_run() -> None:
         ({"prompts": ("fixed",)}, "prompts takes static and dynamic"),
         ({"branches": ("text", "text")}, "each at most once"),
         ({"prompts": ()}, "both prompts and branches are empty"),
-        ({"clustered": "some"}, "clustered takes top or all"),
-        ({"dice": "pixels"}, "dice takes rows or images"),
+        ({"clustered": "some"}, "clustered is one of top, all"),
+        ({"dice": "pixels"}, "dice is one of rows, images"),
         ({"clusters": 0}, "clusters and patches_per_cluster are 1 or more"),
         ({"share": 1.5}, "share lies in 0 to 1"),
-        ({"layers": (25,)}, "layers are counted from 1 to 24"),
+        ({"layers": (25,)}, "blocks, counted from 1 to 24"),
     ],
 )
 def test_switches_that_mean_nothing_are_refused(switches: dict[str, object], told: str) -> None:

@@ -6,6 +6,7 @@ learning itself is compared. Tolerance 1e-5: both sides compute the same sums in
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from zsad.errors import ZsadError
 from zsad.methods.conversion import convert, left_out
 from zsad.methods.coop import Config, CoOp
 
+PAGE = Path(__file__).parent.parent / "docs" / "methods" / "coop.md"
 LABELS = torch.tensor([0, 1])
 NO_MASKS = torch.zeros(2, 32, 32, dtype=torch.bool)
 
@@ -96,23 +98,35 @@ def test_a_switch_that_cannot_be_is_refused(switches: dict[str, Any], told: str)
 
 
 def layout(*shape: int, width: int = 64) -> dict[str, Any]:
-    """A file as CoOp's trainer writes it."""
+    """What a file of CoOp's trainer holds, as Dassl writes it (c61a1b5, engine/trainer.py:126-146)."""
     state = {"ctx": torch.randn(*shape, width, dtype=torch.float16)}
     state |= {"token_prefix": torch.randn(2, 1, width), "token_suffix": torch.randn(2, 60, width)}
-    return {"state_dict": state, "epoch": 50, "optimizer": {"state": {}}, "val_result": None}
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.002)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)  # an object: the successor of the warm-up
+    warm_up = {"successor": cosine, "warmup_epoch": 1, "cons_lr": 1e-5, "last_epoch": 1}
+    more = {"epoch": 50, "optimizer": optimizer.state_dict(), "scheduler": warm_up, "val_result": None}
+    return {"state_dict": state, **more}
+
+
+def test_a_file_that_could_run_code_is_not_read(tmp_path: Path) -> None:
+    torch.save(layout(4), tmp_path / "model.pth.tar-50")
+    with pytest.raises(ZsadError, match=r"can be read safely: .* holds more than tensors"):
+        convert(tmp_path / "model.pth.tar-50", "coop", towers())
 
 
 @pytest.mark.parametrize("shape", [(16,), (4,), (2, 16)])
-def test_a_checkpoint_of_its_authors_converts(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_what_the_page_takes_out_of_such_a_file_converts(
+    shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     made = layout(*shape)
-    torch.save(made, tmp_path / "model.pth.tar-50")
-    model = convert(tmp_path / "model.pth.tar-50", "coop", towers())
+    torch.save(made, "model.pth.tar-50")
+    (line,) = re.findall(r"python -c '(.*)'", PAGE.read_text())
+    exec(line, {})
+    model = convert(Path("context.pth"), "coop", towers())
     assert torch.equal(model.state_dict()["context"], made["state_dict"]["ctx"].float())
     assert (model.config.context_length, model.config.class_specific) == (shape[-1], len(shape) == 2)
-    assert set(left_out(tmp_path / "model.pth.tar-50", "coop")) == {
-        "state_dict.token_prefix",
-        "state_dict.token_suffix",
-    }
+    assert set(left_out(Path("context.pth"), "coop")) == {"state_dict.token_prefix", "state_dict.token_suffix"}
 
 
 def test_a_checkpoint_that_is_not_one_says_what_was_expected() -> None:

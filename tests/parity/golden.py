@@ -159,7 +159,7 @@ class Words:
 
     def ids(self, word: str) -> list[int]:
         if word not in word_ids():
-            raise KeyError(f"no ids of {word!r}; add them: python -m tests.parity.words ../shared/parity {word!r}")
+            raise KeyError(f"no ids of {word!r}; add them: python -m tests.parity.words FOLDER {word!r}")
         return word_ids()[word]
 
 

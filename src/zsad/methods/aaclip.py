@@ -1,10 +1,11 @@
 """AA-CLIP: anomaly-aware text anchors, then patches aligned with them (Ma et al., CVPR 2025, arXiv:2503.06661).
 
 Reference: Mwxinnn/AA-CLIP, commit 53db195f230442aa118c246876c94ba1c76139cc. The paper was not at hand: what is said of
-it stands in the authors' README and in their issues 29 and 38.
+it stands in the authors' README and in their issues 29, 33 and 38.
 
 As released, and kept:
-    - OpenAI's weights run with the exact GELU, positions are bicubic with antialias (model/clip.py:127, model_configs).
+    - OpenAI's weights run with the exact GELU (model_configs), positions are bicubic with antialias (model/clip.py:131,
+      model/model.py:395-418).
     - Stage 1 lacks the cross entropy of CLS that Eq. 4 of the paper has; CLS is added to every patch instead, the sum
       is not normalised again (train.py:75-85). text_global=True adds it.
     - Four layers have a loss in stage 1, and the last one's alone is learned from (train.py:87-101): see text_layers.
@@ -19,7 +20,7 @@ Not kept:
       With one image it is the values themselves, our default. surgery="batch" is as released, "vv" what was meant.
     - Scores and maps rescaled by the extremes of the test set; half of an image score, in medical sets all of it, from
       the map's maximum (forward_utils.py:241-254). map_share takes a share of it without looking at other images.
-    - Random turns, shifts, flips and colours in training (dataset/__init__.py:31-50).
+    - Random turns, shifts, flips and colours in training (dataset/__init__.py:30-52).
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ from zsad.maps import upsample
 from zsad.methods.base import Method, Reference, Stage
 from zsad.methods.features import Features, TowerFeatures
 from zsad.methods.losses import dice, focal
-from zsad.methods.prompts import one_name_each, sentence_parts
+from zsad.methods.prompts import composed, one_name_each, sentence_parts
 from zsad.methods.recipe import Recipe
 from zsad.methods.streams import SELF_ATTENTION
+from zsad.methods.switches import image_blocks, one_of
 from zsad.types import Prediction
 
 SCALE = 100.0  # of the cosines of patches
@@ -82,13 +84,11 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        for name, value, known in (("surgery", self.surgery, SURGERY), ("domain", self.domain, BLURS)):
-            if value not in known:
-                raise ZsadError(f"aaclip: {name} is one of {', '.join(known)}; got {value!r}")
-        counted = (*self.layers, *self.text_layers, self.surgery_start)
+        one_of("aaclip", tuple(SURGERY), surgery=self.surgery)
+        one_of("aaclip", tuple(BLURS), domain=self.domain)
+        image_blocks("aaclip", layers=self.layers, text_layers=self.text_layers, surgery_start=(self.surgery_start,))
         shares = (self.text_weight, self.image_weight, self.map_share)
         for holds, expected in (
-            (self.layers and self.text_layers and all(1 <= i <= 24 for i in counted), "image blocks from 1 to 24"),
             (0 <= self.text_blocks <= 12 and 0 <= self.image_blocks <= 24, "at most 12 text and 24 image adapters"),
             (all(0 <= share <= 1 for share in shares), "weights and shares from 0 to 1"),
             (self.orthogonal_weight >= 0, "orthogonal_weight from 0 on"),
@@ -141,14 +141,12 @@ class AACLIP(Method):
 
     # Anchors: the text tower with adapters (model/adapter.py:114-145, forward_utils.py:138-163)
 
-    def sentences(self, class_name: str) -> tuple[list[str], list[str]]:
+    def sentences(self, class_name: str) -> list[list[str]]:
         """The 6 normal and the 10 anomalous sentences of a class."""
         parts, word = sentence_parts("aaclip"), class_name.replace("_", " ")
         if self.config.real_names:
             word = dict(line.split(": ", 1) for line in parts["real_names"]).get(class_name, word)
-        states = ([state.format(word) for state in parts[kind]] for kind in ("normal", "anomalous"))
-        normal, anomalous = ([t.format(state) for state in named for t in parts["templates"]] for named in states)
-        return normal, anomalous
+        return [composed(parts[kind], parts["templates"], word) for kind in ("normal", "anomalous")]
 
     def anchors(self, class_names: Sequence[str]) -> Tensor:
         """Anchors [C, 2, E], order (normal, anomalous), of length 1; one pair per class name."""
@@ -287,7 +285,8 @@ class AACLIP(Method):
             if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(half), dict):
                 raise ZsadError(
                     f'not a released AA-CLIP checkpoint with both halves: no "{half}"; make one file of the two: '
-                    'torch.save(torch.load("text_adapter.pth") | torch.load("image_adapter.pth"), "aaclip.pth")'
+                    'torch.save(torch.load("text_adapter.pth", map_location="cpu") | '
+                    'torch.load("image_adapter.pth", map_location="cpu"), "aaclip.pth")'
                 )
         last, unused = len(checkpoint["text_adapter"]) - 1, ("epoch", "text_optimizer", "image_optimizer")
         parts = {part: content for part, content in checkpoint.items() if part not in unused}

@@ -8,6 +8,7 @@ As released, and kept:
       the static ones of every block (adaclip.py:405-414, 72-75, 107-110).
     - Visual prompts stand behind the patches from block 1 on and are renewed before blocks 2 to 4; text prompts
       overwrite words 1 to 5 before blocks 2 to 4, so block 1 reads the sentence (adaclip.py:63-137).
+    - "-" in a class name becomes a space, "_" stays (adaclip.py:213).
     - Prompts are rounded to half precision on their way in (adaclip.py:87, 118, 123).
     - Patches are taken as they leave blocks 6, 12, 18, 24, without norm and projection (adaclip.py:375-385, 477-488).
     - Fusion groups the 100 most anomalous patches and averages all centres (adaclip.py:233-286); the paper's way:
@@ -42,8 +43,9 @@ from zsad.methods.base import Method, Reference
 from zsad.methods.features import Features
 from zsad.methods.hsf import fuse, fuse_most_anomalous, kmeans
 from zsad.methods.losses import dice, focal
-from zsad.methods.prompts import Ensemble, HalfGradient, one_name_each, sentence_parts
+from zsad.methods.prompts import Ensemble, HalfGradient, composed, one_name_each, sentence_parts
 from zsad.methods.recipe import Recipe
+from zsad.methods.switches import image_blocks, one_of
 from zsad.types import Prediction
 
 TEMPLATES = 4  # of APRIL-GAN's, the first ones (adaclip.py:157-161)
@@ -77,15 +79,13 @@ class Config:
                 raise ZsadError(f"adaclip: {name} takes {' and '.join(known)}, each at most once; got {values!r}")
         if bool(self.prompts) != bool(self.branches):
             raise ZsadError("adaclip: without prompts, both prompts and branches are empty; with them, neither is")
-        for name, choices in (("clustered", ("top", "all")), ("dice", ("rows", "images"))):
-            if getattr(self, name) not in choices:
-                raise ZsadError(f"adaclip: {name} takes {' or '.join(choices)}; got {getattr(self, name)!r}")
+        one_of("adaclip", ("top", "all"), clustered=self.clustered)
+        one_of("adaclip", ("rows", "images"), dice=self.dice)
+        image_blocks("adaclip", layers=self.layers)
         if min(self.length, self.depth, self.clusters, self.patches_per_cluster) < 1:
             raise ZsadError("adaclip: length, depth, clusters and patches_per_cluster are 1 or more")
         if not (0 <= self.share <= 1 and self.temperature > 0 and self.sigma >= 0):
             raise ZsadError("adaclip: share lies in 0 to 1, the temperature is above 0, sigma is 0 or more")
-        if not self.layers or not all(1 <= i <= 24 for i in self.layers):
-            raise ZsadError(f"adaclip: layers are counted from 1 to 24; got {self.layers}")
 
 
 @dataclass(frozen=True)
@@ -183,12 +183,10 @@ class AdaCLIP(Method):
 
     # Text features
 
-    def sentences(self, class_name: str) -> tuple[list[str], list[str]]:
+    def sentences(self, class_name: str) -> list[list[str]]:
         """28 normal and 20 anomalous sentences of a class name; "-" is read as a space, "_" stays (adaclip.py:213)."""
         parts, word = sentence_parts("aprilgan"), class_name.replace("-", " ")
-        words = ([state.format(word) for state in parts[kind]] for kind in ("normal", "anomalous"))
-        normal, anomalous = ([t.format(w) for w in states for t in parts["templates"][:TEMPLATES]] for states in words)
-        return normal, anomalous
+        return [composed(parts[kind], parts["templates"][:TEMPLATES], word) for kind in ("normal", "anomalous")]
 
     def text_features(self, source: Tensor, class_names: Sequence[str]) -> Tensor:
         """[B, 2, E], order (normal, anomalous), not normalised; prompts make them differ from image to image.

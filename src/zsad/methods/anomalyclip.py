@@ -42,6 +42,7 @@ from zsad.methods.prompts import (
 )
 from zsad.methods.recipe import Recipe
 from zsad.methods.streams import SELF_ATTENTION, side_streams
+from zsad.methods.switches import image_blocks, some_of
 from zsad.types import Prediction
 
 
@@ -67,22 +68,15 @@ class Config:
     half_deep_tokens: bool = True  # round deep tokens to half precision
 
     def __post_init__(self) -> None:
-        for name, values, known in (
-            ("attention", self.attention, (*SELF_ATTENTION, "qk")),
-            ("losses", self.losses, ("global", "focal", "dice")),
-        ):
-            if not values or set(values) - set(known) or len(set(values)) < len(values):
-                raise ZsadError(f"anomalyclip: {name} takes one or more of {', '.join(known)}; got {values!r}")
+        some_of("anomalyclip", (*SELF_ATTENTION, "qk"), attention=self.attention)
+        some_of("anomalyclip", ("global", "focal", "dice"), losses=self.losses)
+        image_blocks("anomalyclip", layers=self.layers, start=(self.start,))
         if min(self.context_length, self.deep_length, self.deep_depth, self.sigma) < 0 or self.temperature <= 0:
             raise ZsadError("anomalyclip: lengths, depth and sigma are 0 or more, the temperature is above 0")
         if self.deep_length > self.context_length:
             raise ZsadError(
                 f"anomalyclip: deep_length={self.deep_length} tokens overwrite the context and must not be longer than "
                 f"context_length={self.context_length}"
-            )
-        if not self.layers or not all(1 <= i <= 24 for i in (*self.layers, self.start)):
-            raise ZsadError(
-                f"anomalyclip: blocks are counted from 1 to 24; got layers={self.layers}, start={self.start}"
             )
 
 

@@ -36,7 +36,7 @@ from zsad.errors import ZsadError
 from zsad.maps import cosines, upsample
 from zsad.methods.base import Reference, TrainingFree
 from zsad.methods.features import Features
-from zsad.methods.prompts import Ensemble, one_name_each, sentence_parts
+from zsad.methods.prompts import Ensemble, composed, one_name_each, sentence_parts
 from zsad.methods.streams import SELF_ATTENTION, side_streams
 from zsad.types import Prediction
 
@@ -94,15 +94,11 @@ class AnoVL(TrainingFree):
 
     # Domain-aware state prompts
 
-    def sentences(self, class_name: str) -> tuple[list[str], list[str]]:
+    def sentences(self, class_name: str) -> list[list[str]]:
         """462 normal and 462 anomalous sentences: 66 templates of the domain times 7 states, templates first."""
         parts, name = sentence_parts("anovl"), SAID.get(class_name, class_name)
         templates = parts["textures" if class_name in self.config.textures else "objects"]
-        normal, anomalous = (
-            [template.format(state.format(name)) for template in templates for state in parts[kind]]
-            for kind in ("normal", "anomalous")
-        )
-        return normal, anomalous
+        return [composed(parts[kind], templates, name, by_state=False) for kind in ("normal", "anomalous")]
 
     # V-V attention, and the views of the image (frozen)
 

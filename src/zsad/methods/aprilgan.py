@@ -6,10 +6,11 @@ Reference: ByChelsea/VAND-APRIL-GAN, commit f13b8a634e04f9fde8fa03db125b25af5695
 
 As released, and kept:
     - Both towers run with the exact GELU at 518 pixels, though OpenAI's weights were trained with QuickGELU: the model
-      is rebuilt from a configuration that does not say so (open_clip/factory.py:146-169, model.py:87 and 156).
+      is rebuilt from a configuration that does not say so (open_clip/factory.py:146-169, open_clip/model.py:84-87
+      and 156).
     - Position embeddings are resized bicubically with antialias (open_clip/model.py:414-443).
     - Patches are raw outputs of blocks, without final norm and projection (open_clip/transformer.py:336-338); CLS has
-      both (transformer.py:521-527).
+      both (open_clip/transformer.py:521-527).
     - Logits are upsampled with aligned corners, then comes the softmax; maps are summed, not blurred (test.py:176-183).
     - The image score comes from CLS alone, so training does not change it (test.py:168-169).
     - The loss has Dice of the anomalous side only, and no term of the image (train.py:131-137).
@@ -34,14 +35,15 @@ import torch
 from torch import Tensor, nn
 
 from zsad.backbones.clip import CLIP
-from zsad.backbones.vit import ACTIVATIONS, layer_numbers, walk
+from zsad.backbones.vit import layer_numbers, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, probabilities, upsample
 from zsad.methods.base import Method, Reference
 from zsad.methods.features import Features
 from zsad.methods.losses import dice, focal
-from zsad.methods.prompts import Ensemble, one_name_each, sentence_parts
+from zsad.methods.prompts import Ensemble, composed, one_name_each, sentence_parts
 from zsad.methods.recipe import Recipe
+from zsad.methods.switches import image_blocks
 from zsad.types import Prediction
 
 
@@ -54,15 +56,9 @@ class Config:
     activation: str = "gelu"  # as released; OpenAI's weights were trained with "quick_gelu"; "": the backbone's own
 
     def __post_init__(self) -> None:
-        if not self.layers or not all(1 <= i <= 24 for i in self.layers) or len(set(self.layers)) < len(self.layers):
-            raise ZsadError(f"aprilgan: layers are different blocks, counted from 1 to 24; got {self.layers}")
+        image_blocks("aprilgan", layers=self.layers)
         if self.temperature <= 0:
             raise ZsadError(f"aprilgan: the temperature is above 0; got {self.temperature}")
-        if self.activation not in ("", *ACTIVATIONS):
-            known = ", ".join(ACTIVATIONS)
-            raise ZsadError(
-                f'aprilgan: activation is one of {known}, or "" for the backbone\'s; got {self.activation!r}'
-            )
 
 
 @dataclass(frozen=True)
@@ -80,10 +76,7 @@ def sentences(class_name: str) -> list[list[str]]:
     ([245, 175], 'a bad photo of a damaged metal_nut.')
     """
     parts = sentence_parts("aprilgan")
-    return [
-        [template.format(state.format(class_name)) for state in parts[kind] for template in parts["templates"]]
-        for kind in ("normal", "anomalous")
-    ]
+    return [composed(parts[kind], parts["templates"], class_name) for kind in ("normal", "anomalous")]
 
 
 class APRILGAN(Method):

@@ -36,6 +36,7 @@ from zsad.methods.base import Method, Reference, TrainingFree
 from zsad.methods.features import TowerFeatures
 from zsad.methods.prompts import Ensemble, one_name_each, sentence_parts
 from zsad.methods.streams import SELF_ATTENTION, side_streams
+from zsad.methods.switches import image_blocks, one_of
 from zsad.types import Prediction
 
 ATTENTION = ("plain", *SELF_ATTENTION)
@@ -58,20 +59,11 @@ class TowerConfig:
     method: ClassVar[str] = "clip"  # whose switches these are, for messages
 
     def __post_init__(self) -> None:
-        one_of(self, attention=ATTENTION, positions=RESIZES)
+        one_of(self.method, ATTENTION, attention=self.attention)
+        one_of(self.method, RESIZES, positions=self.positions)
+        image_blocks(self.method, layers=self.layers, start=(self.start,))
         if min(self.temperature, self.sigma) < 0:
             raise ZsadError(f"{self.method}: temperature and sigma are 0 or more")
-        if not self.layers or not all(1 <= i <= 24 for i in (*self.layers, self.start)):
-            raise ZsadError(
-                f"{self.method}: blocks are counted from 1 to 24; got layers={self.layers}, start={self.start}"
-            )
-
-
-def one_of(config: TowerConfig, **known: Sequence[str]) -> None:
-    """Raise a ZsadError unless each field named has one of the values given for it."""
-    for name, values in known.items():
-        if getattr(config, name) not in values:
-            raise ZsadError(f"{config.method}: {name} is one of {', '.join(values)}; got {getattr(config, name)!r}")
 
 
 class FrozenTower(Method):
@@ -178,7 +170,7 @@ class ACConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of(self, templates=TEMPLATES)
+        one_of(self.method, TEMPLATES, templates=self.templates)
 
 
 class CLIPAC(ZeroShotCLIP):

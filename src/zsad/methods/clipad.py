@@ -5,12 +5,12 @@ Reference: ByChelsea/CLIP-AD, commit f004973a41344d8c0966934af0c01781989b80e3. T
 As released, and kept:
     - 418 sentences; one vector stands for those of a state, the largest cluster of DBSCAN, rounded to half precision
       (util/prompt_ensemble.py:29-44, 74-85 and 97). On VisA eps is 1.5 and min_samples 25, and sigma 2 for SDP+
-      (prompt_ensemble.py:76-79, test_SDP_plus.sh): switches here. Underscores of class names stay.
+      (util/prompt_ensemble.py:76-79, test_SDP_plus.sh): switches here. Underscores of class names stay.
     - The V-V path has neither residual nor MLP, and starts from nothing in each quarter of the blocks
       (open_clip/transformer.py:219-240).
     - The ordinary path is changed in place after it was tapped, so the taps at the end of the first three stages also
-      hold the attention of the next block (transformer.py:229 and 325): late_tap. Linear layers and CLS see that.
-    - Linear layers read patches without norm and projection, the V-V path has both (transformer.py:518-523).
+      hold the attention of the next block (lines 229 and 325 there): late_tap. Linear layers and CLS see that.
+    - Linear layers read patches without norm and projection, the V-V path has both (lines 518-523 there).
     - Feature surgery weighs cosines by a softmax without temperature, of the same layer's CLS (util/surgery.py:56-69).
     - Learned maps are upsampled as logits with aligned corners, the others as they are and without (test_ft.py:82-91).
     - The loss has Dice of the anomalous side only, and no term of the image (train.py:98-101).
@@ -18,9 +18,9 @@ Not kept:
     - The image score adds CLS and the largest value of the map after each was stretched to [0, 1] over all test images
       of a class (util/metrics.py:75-77). Here each image is scored on its own: see CLIPAD.score.
     - Half precision on GPUs (test.py:37 and 56, train.py:55 and 74), except the rounding above.
-    - A V-V path tapped inside a stage goes on to change until the stage's end (transformer.py:228); released scripts
-      tap ends only.
-    - DBSCAN that finds no cluster is an error (prompt_ensemble.py:82-83); here the mean stands in.
+    - A V-V path tapped inside a stage goes on to change until the stage's end (open_clip/transformer.py:228);
+      released scripts tap ends only.
+    - DBSCAN that finds no cluster is an error (util/prompt_ensemble.py:82-83); here the mean stands in.
     - Images are taken in the order of their list, class by class (train.py:52, data/dataset.py:27); here shuffled.
     - A batch of one image loses an axis of its masks (train.py:71); masks are resized bilinearly (data/dataset.py:13).
 """
@@ -43,10 +43,11 @@ from zsad.maps import smooth, upsample
 from zsad.methods.base import Method, Reference, nothing_to_learn
 from zsad.methods.features import Features
 from zsad.methods.losses import dice, focal
-from zsad.methods.prompts import one_name_each, sentence_parts
+from zsad.methods.prompts import composed, one_name_each, sentence_parts
 from zsad.methods.recipe import Recipe
 from zsad.methods.representatives import CHOICES, Representatives, halved
 from zsad.methods.streams import SELF_ATTENTION, Step
+from zsad.methods.switches import image_blocks, one_of, some_of
 from zsad.types import Prediction
 
 #: the V-V path starts anew after these blocks
@@ -69,13 +70,9 @@ class Config:
     sigma: float = 8.0  # of the Gaussian over the map, in pixels; as released 2 for SDP+ on VisA
 
     def __post_init__(self) -> None:
-        if not self.layers or not all(1 <= i <= 24 for i in self.layers) or len(set(self.layers)) < len(self.layers):
-            raise ZsadError(f"clipad: layers are different blocks, counted from 1 to 24; got {self.layers}")
-        if self.representative not in CHOICES:
-            raise ZsadError(f"clipad: representative is one of {', '.join(CHOICES)}; got {self.representative!r}")
-        parts = self.image_score
-        if not parts or set(parts) - {"cls", "map"} or len(set(parts)) < len(parts):
-            raise ZsadError(f"clipad: image_score takes one or both of cls, map; got {parts!r}")
+        image_blocks("clipad", layers=self.layers)
+        one_of("clipad", tuple(CHOICES), representative=self.representative)
+        some_of("clipad", ("cls", "map"), image_score=self.image_score)
         if min(self.eps, self.min_samples, self.temperature) <= 0 or self.sigma < 0:
             raise ZsadError("clipad: eps, min_samples and the temperature are above 0, sigma is 0 or more")
 
@@ -89,16 +86,13 @@ class DualFeatures(Features):
 
 
 def sentences(class_name: str) -> list[list[str]]:
-    """198 normal and 220 anomalous sentences: every state in every template (prompt_ensemble.py:49-54).
+    """198 normal and 220 anomalous sentences: every state in every template (util/prompt_ensemble.py:49-54).
 
     >>> [len(kind) for kind in sentences("metal_nut")], sentences("metal_nut")[1][0]
     ([198, 220], 'a cropped photo of the damaged metal_nut.')
     """
     parts = sentence_parts("clipad")
-    return [
-        [template.format(state.format(class_name)) for state in parts[kind] for template in parts["templates"]]
-        for kind in ("normal", "anomalous")
-    ]
+    return [composed(parts[kind], parts["templates"], class_name) for kind in ("normal", "anomalous")]
 
 
 def dual_path(blocks: nn.ModuleList, x: Tensor) -> Iterator[Step]:

@@ -107,7 +107,8 @@ class CoOp(FrozenTower):
         logits = cosines(features.image, self.text_of(features, class_names))
         return {"global": F.cross_entropy(logits / self.divisor(self.config.loss_temperature), labels)}
 
-    # Checkpoints of CoOp: {"state_dict": state, "epoch": ...} (Dassl, trainer.py)
+    # Checkpoints of CoOp: {"state_dict": state, "scheduler": ..., ...} (Dassl, engine/trainer.py:126-146). A pickled
+    # object is in "scheduler", so conversion reads what docs/methods/coop.md takes out of such a file.
 
     @classmethod
     def released_state(cls, checkpoint: Any) -> dict[str, Tensor]:

@@ -45,6 +45,7 @@ from zsad.methods.losses import dice, focal
 from zsad.methods.prompts import DeepTokens, encode_with_context, released_lengths, released_prompts
 from zsad.methods.recipe import Recipe
 from zsad.methods.streams import SELF_ATTENTION, side_streams
+from zsad.methods.switches import image_blocks, one_of, some_of
 from zsad.types import Prediction
 
 
@@ -78,13 +79,10 @@ class Config:
     sigma: float = 4.0  # of the Gaussian over the map, in pixels
 
     def __post_init__(self) -> None:
-        for name, values, known in (
-            ("attention", self.attention, tuple(SELF_ATTENTION)),
-            ("branches", self.branches, ("E-Attn", "D-Attn")),
-            ("upsampling", (self.upsampling,), ("nearest", "bilinear")),
-        ):
-            if not values or set(values) - set(known) or len(set(values)) < len(values):
-                raise ZsadError(f"crane: {name} takes one or more of {', '.join(known)}; got {values!r}")
+        some_of("crane", tuple(SELF_ATTENTION), attention=self.attention)
+        some_of("crane", ("E-Attn", "D-Attn"), branches=self.branches)
+        one_of("crane", ("nearest", "bilinear"), upsampling=self.upsampling)
+        image_blocks("crane", layers=self.layers, start=(self.start,))
         if self.branches == ("D-Attn",) and not self.guide:
             raise ZsadError("crane: D-Attn needs a guide, such as guide=dinov2-b-14-reg (zsad weights list)")
         if min(self.context_length, self.deep_length, self.deep_depth, self.sigma, self.beta) < 0:
@@ -96,8 +94,6 @@ class Config:
                 f"crane: deep_length={self.deep_length} tokens overwrite the context and must not be longer than "
                 f"context_length={self.context_length}"
             )
-        if not self.layers or not all(1 <= i <= 24 for i in (*self.layers, self.start)):
-            raise ZsadError(f"crane: blocks are counted from 1 to 24; got layers={self.layers}, start={self.start}")
 
     @property
     def guided(self) -> bool:

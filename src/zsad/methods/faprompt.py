@@ -14,6 +14,7 @@ As released, and kept:
       (train.py:152-161).
     - Features are AnomalyCLIP's: CLS without the final norm, one V-V stream, blocks 6 to 24 (AnomalyCLIP.py:345-353,
       376-389). Deep tokens overwrite positions 1..4, rounded to half precision (AnomalyCLIP.py:239-249).
+    - The Gaussian over the map has sigma 10 (test.py:235); AnomalyCLIP's is 4.
     - --features_list and --n_ctx are ignored: contexts have 5 and 2 words (FAPrompt.py:65-68).
 Not kept:
     - The eight unused projections, and widths that fit towers of 768 channels only (FAPrompt.py:75-79, 97-98).
@@ -42,6 +43,7 @@ from zsad.methods.losses import dice, focal
 from zsad.methods.prompts import UNUSED, DeepTokens, encode_with_context, released_lengths
 from zsad.methods.recipe import Recipe
 from zsad.methods.streams import SELF_ATTENTION, side_streams
+from zsad.methods.switches import image_blocks, one_of
 from zsad.types import Prediction
 
 #: names in a released checkpoint -> ours, and the last of the leading axes that become one
@@ -75,8 +77,8 @@ class Config:
     sigma: float = 10.0  # of the Gaussian over the map, in pixels
 
     def __post_init__(self) -> None:
-        if self.selection not in ("first", "top"):
-            raise ZsadError(f'faprompt: selection is "first" or "top"; got {self.selection!r}')
+        one_of("faprompt", ("first", "top"), selection=self.selection)
+        image_blocks("faprompt", start=(self.start,))
         if min(self.prompts, self.anomalous_length, self.selected) < 1 or self.temperature <= 0:
             raise ZsadError("faprompt: prompts, anomalous_length, selected are 1 or more, the temperature is above 0")
         weights = (self.orthogonal_weight, self.prior_weight, self.second_weight)
@@ -87,8 +89,6 @@ class Config:
                 f"faprompt: deep_length={self.deep_length} tokens overwrite the normal prompt's words and must not be "
                 f"more than normal_length={self.normal_length}"
             )
-        if not 1 <= self.start <= 24:
-            raise ZsadError(f"faprompt: blocks are counted from 1 to 24; got start={self.start}")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,18 @@ def sentence_parts(name: str) -> dict[str, list[str]]:
     return {key: parts for key, parts in json.loads(text).items() if key != "source"}
 
 
+def composed(states: Sequence[str], templates: Sequence[str], class_name: str, by_state: bool = True) -> list[str]:
+    """Every state of an object in every template, state by state or template by template.
+
+    >>> composed(["{}", "damaged {}"], ["a photo of a {}."], "gear")
+    ['a photo of a gear.', 'a photo of a damaged gear.']
+    """
+    named = [state.format(class_name) for state in states]
+    if by_state:
+        return [template.format(state) for state in named for template in templates]
+    return [template.format(state) for template in templates for state in named]
+
+
 def one_name_each(class_names: Sequence[str] | None, count: int) -> list[str]:
     """The class names of `count` images; "object" for each where none are given.
 

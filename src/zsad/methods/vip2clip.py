@@ -39,6 +39,7 @@ from zsad.methods.features import TowerFeatures
 from zsad.methods.losses import dice, focal
 from zsad.methods.prompts import encode_with_context, one_name_each
 from zsad.methods.recipe import Recipe
+from zsad.methods.switches import image_blocks
 from zsad.types import Prediction
 
 #: beginnings of names in the released checkpoints, and ours
@@ -86,8 +87,7 @@ class Config:
     sigma: float = 8.0  # of the Gaussian over the map, in pixels
 
     def __post_init__(self) -> None:
-        if not self.layers or not all(1 <= i <= 24 for i in self.layers):
-            raise ZsadError(f"vip2clip: layers are one or more blocks, counted from 1 to 24; got {self.layers}")
+        image_blocks("vip2clip", layers=self.layers)
         if min(self.context_length, self.dynamic_length, self.local_weight, self.sigma) < 0:
             raise ZsadError("vip2clip: lengths, local_weight and sigma are 0 or more")
         if min(self.top_k, self.hidden, self.heads) < 1 or self.temperature <= 0:

@@ -39,6 +39,7 @@ from zsad.methods.features import Features
 from zsad.methods.losses import dice, focal
 from zsad.methods.recipe import Recipe
 from zsad.methods.sca import POSITIONS, SCA, Positions, linear
+from zsad.methods.switches import image_blocks, one_of, some_of
 from zsad.types import Prediction
 
 LOSSES = ("cls", "focal", "dice", "ctr")
@@ -65,19 +66,14 @@ class Config:
     sigma: float = 4.0  # of the Gaussian over the map, in pixels; the paper has none: 0
 
     def __post_init__(self) -> None:
-        for name, values, known in (
-            ("positions", (self.positions,), POSITIONS),
-            ("final_norm", (self.final_norm,), NORMS),
-            ("losses", self.losses, LOSSES),
-        ):
-            if not values or set(values) - set(known) or len(set(values)) < len(values):
-                raise ZsadError(f"visualad: {name} takes of {', '.join(known)}; got {', '.join(values) or 'nothing'}")
+        one_of("visualad", POSITIONS, positions=self.positions)
+        one_of("visualad", NORMS, final_norm=self.final_norm)
+        some_of("visualad", LOSSES, losses=self.losses)
+        image_blocks("visualad", layers=self.layers)
         if min(self.anchors, self.position_length) < 1 or self.sigma < 0:
             raise ZsadError("visualad: anchors and position_length are 1 or more, sigma is 0 or more")
         if not (0 <= self.dropout < 1 and 0 < self.top_share <= 1):
             raise ZsadError(f"visualad: 0 <= dropout < 1, 0 < top_share <= 1; got {self.dropout} and {self.top_share}")
-        if not self.layers or not all(1 <= i <= 24 for i in self.layers):
-            raise ZsadError(f"visualad: blocks are counted from 1 to 24; got layers={self.layers}")
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,18 @@ paper was not read for this file: what is said of it is what two other re-implem
 As released, and kept:
     - Windows of 2 x 2 and 3 x 3 patches; the whole image takes no part (eval_WinCLIP.py:149). In the paper it does:
       scales=(2, 3, 0).
-    - Patches keep the positions that they have in the image (CLIPAD/transformer.py:699-700, 724-760).
+    - Patches keep the positions that they have in the image (WinCLIP/CLIPAD/transformer.py:699-700, 724-760).
     - Over windows and scales, the harmonic mean of the NORMAL probabilities is taken, and the map is one minus it
-      (model.py:172-195). The paper's is that of the anomaly scores: aggregation="anomaly".
-    - Without reference images the map is joined with itself and so halved (model.py:250-260): halved.
+      (WinCLIP/model.py:172-195). The paper's is that of the anomaly scores: aggregation="anomaly".
+    - Without reference images the map is joined with itself and so halved (WinCLIP/model.py:250-260): halved.
     - The image score is the largest value of the map (utils/metrics.py:20). The paper's, of CLS: image_score="cls".
-    - Sentences are averaged before, not after, they are brought to length 1 (model.py:115-141, "V1").
+    - Sentences are averaged before, not after, they are brought to length 1 (WinCLIP/model.py:115-141, "V1").
     - Class names as given, "metal_nut" with its underscore (eval_WinCLIP.py:25); positions resized bicubically.
 Not kept:
-    - Half precision (model.py:32, 80-81) and images in the order blue, green, red (datasets/dataset.py:45).
+    - Half precision (WinCLIP/model.py:32, 80-81) and images in the order blue, green, red (datasets/dataset.py:45).
     - Maps of 400 x 400 pixels (eval_WinCLIP.py:134): they have the size of the input here, as with every method.
-    - One gather and one sum per window (CLIPAD/transformer.py:607-618, model.py:162-191): see WinCLIP.encode, spread.
+    - One gather and one sum per window (WinCLIP/CLIPAD/transformer.py:607-618, WinCLIP/model.py:162-191): see
+      WinCLIP.encode, spread.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from zsad.errors import ZsadError
 from zsad.maps import probabilities, upsample
 from zsad.methods.base import Reference, Thresholds, TrainingFree
 from zsad.methods.features import Features
-from zsad.methods.prompts import Ensemble, one_name_each, sentence_parts
+from zsad.methods.prompts import Ensemble, composed, one_name_each, sentence_parts
+from zsad.methods.switches import one_of
 from zsad.types import Prediction
 
 #: Tokens in one pass through the tower, as many as six images at 518 pixels have: bounds the memory (ViT-L/14's widest
@@ -58,12 +60,8 @@ class Config:
         c = self.scales
         if not c or min(c) < 0 or len(set(c)) < len(c):
             raise ZsadError(f"winclip: scales are sides in patches, each once, 0 for the whole image; got {c}")
-        for name, value, known in (
-            ("aggregation", self.aggregation, STATES),
-            ("image_score", self.image_score, ("map", "cls")),
-        ):
-            if value not in known:
-                raise ZsadError(f"winclip: {name} is one of {', '.join(known)}; got {value!r}")
+        one_of("winclip", STATES, aggregation=self.aggregation)
+        one_of("winclip", ("map", "cls"), image_score=self.image_score)
         if self.temperature <= 0:
             raise ZsadError(f"winclip: the temperature must be above 0; got {self.temperature}")
 
@@ -143,8 +141,7 @@ class WinCLIP(TrainingFree):
         """154 normal and 88 anomalous sentences: each template with each state."""
         parts = sentence_parts("winclip")
         return [
-            [template.format(state.format(class_name)) for template in parts["templates"] for state in parts[kind]]
-            for kind in ("normal", "anomalous")
+            composed(parts[kind], parts["templates"], class_name, by_state=False) for kind in ("normal", "anomalous")
         ]
 
     # Sec. 4.2: features of windows
