@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def test_openai_weights_run_with_the_exact_gelu_unless_told_otherwise() -> None:
     assert (model.predict(x, ["bottle"] * 2).map - own.predict(x, ["bottle"] * 2).map).abs().max() > 1e-3
 
 
-# Anchors are kept while the text side stays
+# Anchors of scores and of stage 2
 
 
 def encoded(model: AACLIP, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -159,17 +160,17 @@ def encoded(model: AACLIP, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_a_class_is_encoded_once_for_any_number_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_is_encoded_once_per_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = method()
     seen, (masks, labels, names) = encoded(model, monkeypatch), truth()
-    for _ in range(2):
-        model.predict(images(), names)
-        model.loss(model.encode(images()), masks, labels, names)
+    model.predict(images(), names)
     assert sorted(seen) == ["gear", "screw"]
+    model.loss(model.encode(images()), masks, labels, names)
+    assert sorted(seen) == ["gear", "gear", "screw", "screw"]
 
 
-@pytest.mark.parametrize("change", ["step", "load", "in place"])
-def test_kept_anchors_follow_a_change_of_the_text_side(change: str) -> None:
+@pytest.mark.parametrize("change", ["step", "load", "in place", "data"])
+def test_anchors_follow_every_change_of_the_text_side(change: str) -> None:
     model, x = method(), images()
     before = model.predict(x).map
     if change == "step":
@@ -179,6 +180,8 @@ def test_kept_anchors_follow_a_change_of_the_text_side(change: str) -> None:
         optimizer.step()
     elif change == "load":
         model.load_state_dict({name: value + 0.1 for name, value in model.state_dict().items()})
+    elif change == "data":
+        model.text_projection.weight.data.neg_()
     else:
         with torch.no_grad():
             model.text_projection.weight.neg_()
@@ -187,11 +190,26 @@ def test_kept_anchors_follow_a_change_of_the_text_side(change: str) -> None:
     torch.testing.assert_close(model.predict(x).map, fresh)
 
 
-def test_anchors_kept_in_inference_serve_training() -> None:
+def test_a_method_built_in_inference_mode_follows_what_it_loads() -> None:
+    with torch.inference_mode():
+        model, x = method(), images()
+        before = model.predict(x).map
+        model.load_state_dict({name: value + 0.1 for name, value in model.state_dict().items()})
+        assert (model.predict(x).map - before).abs().max() > 1e-2
+
+
+def test_stage_2_leaves_the_text_side_alone() -> None:
     model = method()
     model.predict(images(), truth()[2])
     sum(model.loss(model.encode(images()), *truth()).values()).backward()  # type: ignore[union-attr]
-    assert model.score_projection.weight.grad is not None
+    assert model.score_projection.weight.grad is not None and model.text_projection.weight.grad is None
+
+
+def test_anchors_are_in_full_precision_where_the_rest_is_not() -> None:
+    model = method()
+    expected = model.fixed_anchors(["gear", "screw"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.fixed_anchors(["gear", "screw"]), expected)
 
 
 # Stage 1
@@ -357,10 +375,12 @@ def test_the_maps_maximum_can_have_a_share_in_the_score() -> None:
         {"image_weight": 1.5},
         {"map_share": -0.1},
         {"orthogonal_weight": -1.0},
+        {"activation": "relu"},
     ],
 )
 def test_impossible_switches_are_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(ZsadError, match="aaclip"):
+    ((name, value),) = bad.items()
+    with pytest.raises(ZsadError, match=f"^aaclip: {name} .*; got {re.escape(repr(value))}$"):
         Config(**bad)
 
 

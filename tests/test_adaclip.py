@@ -343,6 +343,7 @@ def test_the_recipe_is_that_of_the_released_run() -> None:
         ({"clusters": 0}, "clusters and patches_per_cluster are 1 or more"),
         ({"share": 1.5}, "share lies in 0 to 1"),
         ({"layers": (25,)}, "blocks, counted from 1 to 24"),
+        ({"activation": "relu"}, 'activation is one of gelu, quick_gelu, or "" for the backbone'),
     ],
 )
 def test_switches_that_mean_nothing_are_refused(switches: dict[str, object], told: str) -> None:

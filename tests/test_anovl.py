@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from zsad.backbones.weights import load
 from zsad.errors import ZsadError
 from zsad.maps import cosines
+from zsad.methods.base import Thresholds
 from zsad.methods.anovl import VIEWS, AnoVL, Config, ViewFeatures, adapted, averaged, moved, turned
 
 #: sha256 of the released sentences, one per line: prompt_ensemble.py of the reference commit, run on these names
@@ -260,3 +261,21 @@ def test_adaptation_leaves_method_features_and_the_global_generator_alone() -> N
 def test_adaptation_stays_finite_at_the_temperature_of_clip() -> None:
     patches, text, sentences = made_up()
     assert adapted(patches, text, sentences, Config(adapt_steps=5, temperature=0.001)).isfinite().all()
+
+
+# Pictures
+
+
+@pytest.mark.parametrize(("temperature", "most"), [(1.0, 0.012497), (0.01, 0.493307)])
+def test_pictures_show_what_a_cosine_of_five_hundredths_makes(temperature: float, most: float) -> None:
+    model = method(temperature=temperature)
+    assert model.shown_range == pytest.approx((0.5 - most, 0.5 + most), abs=1e-6)
+    model.thresholds = Thresholds(pixel=1.0)
+    assert model.shown_range == pytest.approx((1 - most, 1.0), abs=1e-6)
+
+
+def test_maps_fill_a_good_part_of_the_colours_of_their_pictures() -> None:
+    model = method()
+    first, last = model.shown_range
+    made = model.score(features()).map
+    assert float(made.max() - made.min()) > 0.05 * (last - first) > 0.5 * float(made.max() - made.min()) * 0.05

@@ -62,6 +62,21 @@ def test_a_method_that_learns_nothing_needs_no_weights(tmp_path: Path) -> None:
         zsad.load("winclip", scale=(2,))
 
 
+def test_weights_for_a_method_that_learns_nothing_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "a.pth")
+    for weights_given in ("winclip/x", tmp_path / "a.pth"):
+        with pytest.raises(ZsadError, match="learns nothing and needs no weights"):
+            zsad.load("winclip", weights=weights_given)
+    with pytest.raises(ZsadError, match="or --set linear=false, with which it learns nothing"):
+        zsad.load("clipad")
+    assert not zsad.load("clipad", linear=False).stages
+
+
+def test_a_backbone_without_text_is_refused_before_it_is_loaded() -> None:
+    with pytest.raises(ZsadError, match=r"clip reads prompts, and dinov2-s-14 has no text tower"):
+        zsad.load("clip", backbone="dinov2-s-14")
+
+
 def test_switches_go_before_the_weights_own_and_what_was_learned_must_still_fit(tmp_path: Path) -> None:
     assert zsad.load(sigma=1.0).config.sigma == 1.0
     torch.save(anomalyclip_layout(128, 3), tmp_path / "epoch_15.pth")

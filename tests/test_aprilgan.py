@@ -169,6 +169,7 @@ def test_the_loss_is_focal_and_dice_of_the_anomalous_side_summed_over_the_layers
         ({"layers": (6, 25)}, "counted from 1 to 24"),
         ({"layers": (6, 6)}, "different"),
         ({"temperature": 0.0}, "temperature is above 0"),
+        ({"activation": "relu"}, 'activation is one of gelu, quick_gelu, or "" for the backbone.s own; got .relu'),
     ],
 )
 def test_a_switch_that_makes_no_sense_is_refused(switches: dict[str, Any], told: str) -> None:

@@ -168,6 +168,8 @@ def test_positions_are_resized_as_the_switch_says(mode: str) -> None:
         ({"start": 0}, "start takes different blocks, counted from 1 to 24"),
         ({"temperature": -1.0}, "temperature and sigma are 0 or more"),
         ({"normal": ()}, "at least one sentence per state"),
+        ({"normal": ("whole {}", "without flaw")}, r"every sentence has \{\} .* got 'without flaw'\. On .* \";\""),
+        ({"anomalous": ("broken {name}",)}, r"every sentence has \{\} .* got 'broken \{name\}'"),
     ],
 )
 def test_a_switch_that_cannot_be_is_refused_with_what_can(switches: dict[str, object], told: str) -> None:

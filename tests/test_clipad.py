@@ -27,6 +27,7 @@ from zsad.backbones.vit import Block, ViT, ViTSize, plain, walk
 from zsad.errors import ZsadError
 from zsad.maps import smooth
 from zsad.methods import checkpoints
+from zsad.methods.base import Thresholds
 from zsad.methods.clipad import CLIPAD, Config, DualFeatures, dual_path, sentences
 from zsad.methods.conversion import convert
 from zsad.methods.released import released
@@ -276,6 +277,19 @@ def test_feature_surgery_reaches_both_ends_of_its_range() -> None:
         tokens = (side * text).expand(1, 4, 7, 128)
         both = torch.cat([-text, text], 1)
         torch.testing.assert_close(model.surgery(features(tokens, tokens), both), torch.full((1, 6), 4 * side))
+
+
+def test_pictures_show_the_part_of_the_range_that_maps_use() -> None:
+    sdp, plus = method(linear=False), method()
+    assert sdp.contour == 0 and sdp.shown_range == pytest.approx((-0.2, 0.2))
+    assert plus.contour == 2 and plus.shown_range == pytest.approx((-0.2, 4.2))  # all of the learned maps' 0 to 4
+    for model in (sdp, plus):
+        low, high = model.map_range
+        model.thresholds = Thresholds(pixel=0.1)
+        first, last = model.shown_range
+        assert low <= first and (first + last) / 2 == pytest.approx(model.contour)
+        model.thresholds = Thresholds(pixel=0.99)
+        assert model.shown_range[1] == high
 
 
 # SDP learns nothing

@@ -51,21 +51,31 @@ def test_the_loss_is_the_cross_entropy_at_the_trained_temperature() -> None:
 
 
 def test_another_temperature_of_the_loss_can_be_chosen() -> None:
-    model = method(initial_words="a photo of a", loss_temperature=0.5)
+    model = method(initial_words="a photo of a", training_temperature=0.5)
     terms = model.loss(model.encode(images()), NO_MASKS, LABELS, ["metal_nut"] * 2)
     same(terms["global"], F.cross_entropy(logits() / theirs().logit_scale.exp() / 0.5, LABELS))
+
+
+def test_training_keeps_cls_alone_and_its_loss_is_the_same() -> None:
+    model, truth = spoken(), (NO_MASKS, LABELS, ["metal_nut"] * 2)
+    (stage,) = model.stages
+    whole, small = model.encode(images()), stage.encode(images())
+    assert small.nbytes == small.tensors()["image"].nbytes < whole.nbytes / 10
+    assert small.tensors()["patches"].untyped_storage().nbytes() == 0  # not a view of what it leaves out
+    assert torch.equal(stage.loss(small, *truth)["global"], model.loss(whole, *truth)["global"])
+    assert len(type(small).joined([small[:1], small[1:]])) == 2
 
 
 def test_the_context_is_drawn_small_and_shared_by_both_texts() -> None:
     context = method().context.detach()
     assert context.shape == (16, 64)
     assert context.std().item() == pytest.approx(0.02, rel=0.1)
-    normal, anomalous = method(normal_word="same", anomalous_word="same").texts(["cork"])[0]
+    normal, anomalous = method(normal_word="same", anomaly_word="same").texts(["cork"])[0]
     assert torch.equal(normal, anomalous)
 
 
 def test_each_text_can_have_its_own_context() -> None:
-    model = method(class_specific=True, context_length=4, normal_word="same", anomalous_word="same")
+    model = method(class_specific=True, context_length=4, normal_word="same", anomaly_word="same")
     assert model.context.shape == (2, 4, 64)
     with torch.no_grad():
         model.context[1] *= -30
@@ -88,7 +98,7 @@ def test_class_names_are_those_of_the_images() -> None:
     ("switches", "told"),
     [
         ({"context_length": 0}, "context_length is 1 or more"),
-        ({"loss_temperature": -0.1}, "loss_temperature is 0 or more"),
+        ({"training_temperature": -0.1}, "training_temperature is 0 or more"),
         ({"attention": "qk"}, "coop: attention is one of"),
     ],
 )

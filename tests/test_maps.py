@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from zsad.errors import ZsadError
-from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample
+from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample, upsampled_probabilities
 
 
 @pytest.mark.parametrize(("height", "width", "sigma"), [(40, 60, 4.0), (5, 9, 4.0), (33, 17, 1.3), (1, 8, 2.0)])
@@ -49,6 +49,15 @@ def test_aligned_corners_keep_the_corner_values_and_interpolate_between_them() -
     expected = torch.tensor([[0.0, 1.0, 2.0, 3.0], [3.0, 4.0, 5.0, 6.0], [6.0, 7.0, 8.0, 9.0]])
     torch.testing.assert_close(aligned, expected)
     assert not torch.equal(upsample(values, (2, 2), (3, 4))[0], aligned)
+
+
+def test_logits_become_probabilities_after_their_upsampling() -> None:
+    logits = torch.tensor([[[0.0, 0.0], [0.0, 4.0], [0.0, 2.0], [2.0, 8.0]]])
+    made = upsampled_probabilities(logits, (2, 2), (3, 3))
+    assert made.shape == (1, 2, 3, 3)
+    torch.testing.assert_close(made.sum(1), torch.ones(1, 3, 3))
+    expected = torch.tensor([[0.0, 2.0, 4.0], [1.0, 3.0, 5.0], [2.0, 4.0, 6.0]])  # corners as they are, means between
+    torch.testing.assert_close(made[0, 1], expected.sigmoid())
 
 
 def test_a_cls_token_left_on_is_told() -> None:

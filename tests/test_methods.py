@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from zsad.backbones import weights
 from zsad.backbones.clip import CLIP
 from zsad.errors import ZsadError
-from zsad.methods.base import Method, Thresholds
+from zsad.methods.base import Method, Thresholds, nothing_to_learn
 from zsad.methods.checkpoints import load
 from zsad.methods.recipe import make_optimizer
 from zsad.methods.table import METHODS, build, describe, make_config, method_class, parse_switches
@@ -27,14 +28,27 @@ def backbone() -> CLIP:
     return weights.load("tiny")
 
 
-def method(name: str) -> Method:
+def method(name: str, **switches: Any) -> Method:
     """As drawn, then moved: what begins at zero or near its end takes part, as it does in a trained method."""
     torch.manual_seed(0)
-    model = build(name, backbone())
+    model = build(name, backbone(), **switches)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
     return model
+
+
+#: What computes otherwise than a default Config: held to the rule that is broken most easily
+VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("winclip", {"scales": (2, 0), "aggregation": "anomaly", "image_score": "cls", "halved": False}),
+    ("clip", {"attention": "vv", "temperature": 0.0}),
+    ("clipad", {"linear": False}),
+    ("anovl", {"augment": False, "adapt_steps": 2}),
+    ("adaclip", {"clustered": "all"}),
+    ("adaclip", {"hsf": False, "branches": ("visual",)}),
+    ("faprompt", {"selection": "top"}),
+    ("aaclip", {"surgery": "vv", "map_share": 0.5}),
+)
 
 
 def images(count: int = 3, height: int = 64, width: int = 64) -> Tensor:
@@ -47,9 +61,11 @@ def truth(count: int = 3, side: int = 64) -> tuple[Tensor, Tensor, list[str]]:
     return masks, masks.flatten(1).any(1).long(), ["gear"] * count
 
 
-@every_method
-def test_the_score_of_an_image_does_not_depend_on_the_batch_or_its_order(name: str) -> None:
-    model, x, names = method(name), images(), ["gear", "screw", "cork"]
+@pytest.mark.parametrize(
+    ("name", "switches"), [*((name, {}) for name in METHODS), *VARIANTS], ids=lambda value: str(value)
+)
+def test_the_score_of_an_image_does_not_depend_on_the_batch_or_its_order(name: str, switches: dict[str, Any]) -> None:
+    model, x, names = method(name, **switches), images(), ["gear", "screw", "cork"]
     together, turned = model.predict(x, names), model.predict(x.flip(0), names[::-1])
     alone = [model.predict(x[i : i + 1], names[i : i + 1]) for i in range(3)]
     for i, one in enumerate(alone):
@@ -185,6 +201,12 @@ def test_a_backbone_without_text_is_enough_or_refused_with_what_to_do(name: str)
 
 
 @every_method
+def test_an_image_smaller_than_a_patch_is_refused_with_its_size(name: str) -> None:
+    with pytest.raises(ZsadError, match=r"7 x 7 pixels is smaller than one patch"):
+        method(name).predict(torch.randn(1, 3, 7, 7))
+
+
+@every_method
 def test_a_switch_of_another_kind_or_without_end_is_refused(name: str) -> None:
     for field in dataclasses.fields(method_class(name).config_class):
         wrong = {float: float("nan"), tuple: 3, bool: "yes", int: 1.5, str: 2}[type(field.default)]
@@ -199,6 +221,19 @@ def test_an_unknown_switch_gets_the_nearest_proposed(name: str) -> None:
         make_config(method_class(name), {key + "x": 1})
     with pytest.raises(ZsadError, match=f'did you mean "{key}"'):
         parse_switches(method_class(name), [f"{key}x=1"])
+
+
+def test_a_switch_without_a_value_is_refused_and_sentences_may_have_commas() -> None:
+    clip = method_class("clip")
+    with pytest.raises(ZsadError, match=r"--set sigma: expected sigma=VALUE, such as sigma=4\.0"):
+        parse_switches(clip, ["sigma"])
+    assert parse_switches(clip, ["normal=a clean, whole {}; a {}"])["normal"] == ("a clean, whole {}", "a {}")
+
+
+def test_what_learns_nothing_with_a_switch_says_how_to_use_it_so() -> None:
+    config = make_config(method_class("clipad"), {"linear": False})
+    with pytest.raises(ZsadError, match=r"--method clipad --set linear=false$"):
+        raise nothing_to_learn("clipad", config)
 
 
 def test_a_checkpoint_of_another_backbone_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -47,6 +49,15 @@ def test_what_is_kept_is_in_full_precision_and_can_be_trained_on() -> None:
     torch.testing.assert_close(made.of("gear"), ensemble().of("gear"), atol=1e-6, rtol=0)
     weight = torch.ones(2, 1, requires_grad=True)
     (weight * made.of("gear")).sum().backward()
+
+
+def test_another_precision_of_the_towers_is_encoded_anew() -> None:
+    made = ensemble()
+    made.text = copy.deepcopy(made.text)
+    single = made.of("gear")
+    made.text.double()
+    assert made.of("gear").dtype == torch.float64
+    torch.testing.assert_close(made.of("gear").float(), single, atol=1e-5, rtol=0)
 
 
 def test_without_names_every_image_shows_an_object() -> None:

@@ -66,6 +66,23 @@ def test_every_step_is_reported_with_the_terms_of_the_loss(samples: list[Sample]
     assert seen[0][2].keys() == {"global", "focal", "dice"}
 
 
+def test_steps_are_counted_through_all_trainings_of_a_method(samples: list[Sample]) -> None:
+    torch.manual_seed(0)
+    method, seen = build("aaclip", weights.load("tiny")), []
+    train(method, samples[:4], SIZE, Plan(epochs=1, batch_size=2), lambda *told: seen.append(told))
+    assert [step for step, _, _ in seen] == [1, 2, 3, 4] and {total for _, total, _ in seen} == {4}
+    assert "orthogonal" in seen[0][2] and "orthogonal" not in seen[2][2]
+
+
+def test_thresholds_of_large_sets_look_at_some_pixels_only(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "KEPT_PIXELS", len(samples) * SIZE * SIZE // 4)
+    method = untrained()
+    train(method, samples, SIZE, Plan(epochs=1))
+    assert 0 < method.thresholds.pixel < 1
+
+
 def test_training_sets_the_thresholds(samples: list[Sample]) -> None:
     method = untrained()
     train(method, samples, SIZE, Plan(epochs=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +21,7 @@ from zsad.backbones.weights import is_path
 from zsad.backbones.weights import load as load_backbone
 from zsad.data.images import preprocess, read_image, to_rgb
 from zsad.errors import ZsadError
-from zsad.methods.base import Method
+from zsad.methods.base import Method, nothing_to_learn
 from zsad.methods.checkpoints import load as load_checkpoint
 from zsad.methods.checkpoints import must_fit
 from zsad.methods.conversion import agree, belongs_to, convert
@@ -65,6 +66,8 @@ def load(
     if weights is None:
         own = method or DEFAULT_METHOD
         kind = method_class(own)
+        if kind.reads_text and str(backbone) in BACKBONES and not BACKBONES[str(backbone)].text:
+            raise ZsadError(f"{own} reads prompts, and {backbone} has no text tower; choose a CLIP (zsad weights list)")
         if kind.learns_nothing(make_config(kind, switches)):
             return build(own, load_backbone(backbone, device=choose_device(device)), **switches)
         file = embedded_weights(own, str(backbone))
@@ -113,6 +116,8 @@ def published(name: str, backbone: str, method: str | None = None) -> Released:
     if Path(name).suffix:
         raise ZsadError(f"no checkpoint {name}; `zsad weights list` shows the published ones, `zsad train` makes one")
     own = name.partition("/")[0]
+    if own in METHODS and (kind := method_class(own)).learns_nothing(config := kind.config_class()):
+        raise nothing_to_learn(own, config)
     if own in METHODS and own not in {row.method for row in RELEASED.values()}:
         raise ZsadError(
             f"no weights {name}: none were published for {own}; "
@@ -143,11 +148,23 @@ def embedded_weights(method: str, backbone: str) -> Path:
     if backbone == DEFAULT_BACKBONE and path.is_file():
         return path
     published = [row.name for row in RELEASED.values() if row.method == method]
+    free = _learning_nothing(method)
     raise ZsadError(
         f"nothing trained for {method} on {backbone} is at hand; give --weights: "
         f"a checkpoint that `zsad train --method {method} --backbone {backbone}` made"
         + (f", or a published one ({', '.join(published)})" if published else "")
+        + (f"; or --set {free}, with which it learns nothing" if free else "")
     )
+
+
+def _learning_nothing(method: str) -> str:
+    """The switch, as typed, with which a method needs no weights; "" if there is none."""
+    kind = method_class(method)
+    flags = [field for field in fields(kind.config_class) if isinstance(field.default, bool)]
+    for field in flags:
+        if kind.learns_nothing(make_config(kind, {field.name: not field.default})):
+            return f"{field.name}={str(not field.default).lower()}"
+    return ""
 
 
 def _downloaded(row: Released) -> Path:

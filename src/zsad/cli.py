@@ -184,7 +184,7 @@ def predict(
     unread = [row for row in rows if row.error]
     for row in scored[:30]:
         colour = "yellow" if row.decision == "anomalous" else "green"
-        shown.add_row(_plain(row.path), f"{row.score:.3f}", f"[{colour}]{row.decision}[/]")
+        shown.add_row(_plain(row.path), f"{row.score:.4f}", f"[{colour}]{row.decision}[/]")
     for row in unread[:10]:
         shown.add_row(_plain(row.path), "error", f"[red]{_plain(row.error)}[/]")
     out.print(shown)
@@ -223,7 +223,8 @@ def train(
     from zsad.api import choose_device, input_size
     from zsad.backbones.weights import load as load_backbone
     from zsad.data.layouts import folder
-    from zsad.methods.table import build, method_class, parse_switches
+    from zsad.methods.base import nothing_to_learn
+    from zsad.methods.table import build, make_config, method_class, parse_switches
     from zsad.train import Plan, check
     from zsad.train import train as run
 
@@ -232,6 +233,9 @@ def train(
     plan, samples = Plan(epochs, batch_size, rate, slow, seed), folder(root)
     check(samples)
     torch.manual_seed(seed)
+    kind = method_class(method)
+    if kind.learns_nothing(config := make_config(kind, chosen)):
+        raise nothing_to_learn(method, config)
     model = build(method, load_backbone(backbone, device=choose_device(device)), **chosen)
     learnable = sum(p.numel() for p in model.parameters())
     err.print(f"training {method} on {backbone}: {len(samples)} images, {learnable:,} learnable parameters")
@@ -342,20 +346,27 @@ def methods(
 
     if name:
         row = describe(name)
+        reference = row.reference
+        held = "held to its numbers" if reference.golden else "read for what it is"
         out.print(f"{name}: {_plain(row.paper)}", soft_wrap=True)
+        out.print(f"  code: {reference.repository} {reference.commit}, {held}" if reference.commit else "  no code")
         for switch in row.switches:
             out.print(f"  --set {_plain(switch)}", soft_wrap=True)
         return
-    shown = columns(
-        "method", "year", "training", "class names", "text", "published on", "learned", "code", "held to", names=True
-    )
+    needs = ("training", "names", "text")
+    shown = columns("method", "year", *needs, "published on", "learned", "commit", "held to", names=True)
     for row in map(describe, METHODS):
-        needs = [["no", "yes"][needed] for needed in (row.trains, row.reads_names, row.reads_text)]
-        published = (row.reference.backbone, f"{row.parameters:,}", row.reference.code)
-        held = "released code" if row.reference.golden else "paper"
-        shown.add_row(row.name, str(row.reference.year), *needs, *published, held)
+        reference, answers = row.reference, (row.trains, row.reads_names, row.reads_text)
+        needed = [["no", "yes"][answer] for answer in answers]
+        published = (reference.backbone, f"{row.parameters:,}", reference.commit[:7] or "none")
+        shown.add_row(row.name, str(reference.year), *needed, *published, "numbers" if reference.golden else "paper")
     out.print(shown)
-    out.print("learned: parameters on that backbone; held to released code: its numbers, to the last digits, in tests")
+    out.print(
+        "training, names, text: whether it needs auxiliary data, class names, a text tower; learned: parameters on "
+        "that backbone.\nheld to: numbers of the released code at that commit (python -m tests.parity), or the paper."
+        "\nEach page in docs/methods lists the departures; zsad methods NAME shows paper, code and switches.",
+        soft_wrap=True,
+    )
 
 
 @data_app.command("synth", epilog="Example: zsad data synth data/unseen --half unseen")

@@ -57,6 +57,26 @@ def upsample(
     return planes[:, 0] if values.ndim == 2 else planes
 
 
+def upsampled_probabilities(logits: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Probabilities of pixels, by a softmax after the upsampling, whose corners are aligned.
+
+    Args:
+        logits: [B, rows*columns, 2], order (normal, anomalous), row by row.
+        grid: Rows and columns of patches.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        [B, 2, H, W], summing to 1.
+
+    Raises:
+        ZsadError: See :func:`upsample`.
+
+    >>> upsampled_probabilities(torch.zeros(1, 6, 2), (2, 3), (4, 6)).unique()
+    tensor([0.5000])
+    """
+    return upsample(logits, grid, size, align_corners=True).softmax(1)
+
+
 def anomaly_map(
     patches: Tensor, text: Tensor, grid: tuple[int, int], size: tuple[int, int], temperature: float = 0.07
 ) -> Tensor:

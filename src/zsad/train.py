@@ -72,20 +72,19 @@ def train(
     torch.manual_seed(plan.seed)
     courses = [_course(stage, plan, method, len(samples)) for stage in method.stages]
     if not courses:
-        raise nothing_to_learn(method.name)
+        raise nothing_to_learn(method.name, method.config)
     kept: Encoded | None = None
     for number, course in enumerate(courses):
         before, total = sum(course.steps for course in courses[:number]), sum(course.steps for course in courses)
-        kept = (
-            encode_all(method, samples, size, stage=course.stage)
-            if fits(course.stage, method, len(samples), size)
-            else None
-        )
+        kept = None  # what an earlier stage kept goes before this one's is computed
+        if fits(course.stage, method, len(samples), size):
+            kept = encode_all(method, samples, size, stage=course.stage)
         for done, terms in enumerate(_trained(method, course, samples, size, kept), start=before + 1):
             if report:
                 report(done, total, terms)
     chunks = (range(len(samples))[i : i + 16] for i in range(0, len(samples), 16))
-    parts = (take(kept, chunk) for chunk in chunks) if kept else _encoded(method, samples, size, 16)
+    same = courses[-1].stage.encode == method.encode  # a stage may need less of an image than a score does
+    parts = (take(kept, chunk) for chunk in chunks) if kept and same else _encoded(method, samples, size, 16)
     method.thresholds = best_thresholds(method, parts, len(samples))
 
 

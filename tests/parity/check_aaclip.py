@@ -67,7 +67,7 @@ def towers(golden: Golden, model: AACLIP, features: TokenFeatures) -> Iterator[Q
 def inference(golden: Golden, model: AACLIP, features: TokenFeatures, name: str, group: str = "") -> Iterator[Quantity]:
     """What a test run of the released code gives; it rescales by the extremes of both images."""
     names, (patches, _) = [name] * len(features), model.look(features.tokens)
-    anchors, smoothing = model.kept_anchors(names), BLURS[model.config.domain]
+    anchors, smoothing = model.fixed_anchors(names), BLURS[model.config.domain]
     yield from golden.against(f"{group}text_features", anchors[0].T)
     scores = patch_scores(patches, anchors).transpose(0, 1).reshape(-1, *features.grid)
     smooth = blur(scores, *smoothing)
@@ -118,7 +118,7 @@ def stage_1(golden: Golden, names: list[str]) -> Iterator[Quantity]:
 
 def stage_2(golden: Golden, model: AACLIP, features: TokenFeatures, names: list[str]) -> Iterator[Quantity]:
     """Anchors and image logits of both classes, losses of each layer, and the first step."""
-    told, anchors = golden.notes.get("train_losses_stage2", []), model.kept_anchors(names)
+    told, anchors = golden.notes.get("train_losses_stage2", []), model.fixed_anchors(names)
     image = model.look(features.tokens)[1]
     yield from golden.against("stage2/text_features", anchors.transpose(1, 2))
     yield from golden.against("stage2/cls_logits", torch.einsum("be,bke->bk", image, anchors))

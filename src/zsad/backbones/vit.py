@@ -251,8 +251,8 @@ class ViT(nn.Module):
         Returns:
             [B, E + 1 + registers + rows*columns, D].
         """
-        patches = self.patch_embed(image).flatten(2).transpose(1, 2)
         positions = resize_positions(self.positions, self.grid(image), resize or self.size.resize)
+        patches = self.patch_embed(image).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls.expand(len(patches), 1, -1), patches], dim=1) + positions
         if self.registers is not None:
             x = torch.cat([x[:, :1], self.registers.expand(len(x), -1, -1), x[:, 1:]], dim=1)

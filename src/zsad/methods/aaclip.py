@@ -37,17 +37,18 @@ from torch import Tensor, nn
 from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import Mix, layer_numbers, plain
 from zsad.errors import ZsadError
-from zsad.maps import upsample
+from zsad.maps import upsample, upsampled_probabilities
 from zsad.methods.base import Method, Reference, Stage
 from zsad.methods.features import Features, TowerFeatures
-from zsad.methods.losses import dice, focal
+from zsad.methods.losses import local
 from zsad.methods.prompts import composed, one_name_each, sentence_parts
 from zsad.methods.recipe import Recipe
 from zsad.methods.streams import SELF_ATTENTION
-from zsad.methods.switches import image_blocks, one_of
+from zsad.methods.switches import activation, image_blocks, one_of
 from zsad.types import Prediction
 
 SCALE = 100.0  # of the cosines of patches
+SHARES = ("text_weight", "image_weight", "map_share")  # switches from 0 to 1
 BLURS = {"industrial": (7, 1.0), "medical": (9, 1.5)}  # length and sigma of the Gaussian, in patches
 
 
@@ -79,22 +80,18 @@ class Config:
     real_names: bool = True  # descriptions for the classes of known sets; False takes their names
     domain: str = "industrial"  # "medical" has a wider Gaussian
     map_share: float = 0.0  # share of the map's maximum in the image score; released: 0.5, medical 1
-    activation: str = (
-        "gelu"  # as released; OpenAI's weights were trained with "quick_gelu"; "" keeps the backbone's own
-    )
+    activation: str = "gelu"  # as released; OpenAI's weights were trained with "quick_gelu"; "": the backbone's own
 
     def __post_init__(self) -> None:
         one_of("aaclip", tuple(SURGERY), surgery=self.surgery)
         one_of("aaclip", tuple(BLURS), domain=self.domain)
         image_blocks("aaclip", layers=self.layers, text_layers=self.text_layers, surgery_start=(self.surgery_start,))
-        shares = (self.text_weight, self.image_weight, self.map_share)
-        for holds, expected in (
-            (0 <= self.text_blocks <= 12 and 0 <= self.image_blocks <= 24, "at most 12 text and 24 image adapters"),
-            (all(0 <= share <= 1 for share in shares), "weights and shares from 0 to 1"),
-            (self.orthogonal_weight >= 0, "orthogonal_weight from 0 on"),
-        ):
-            if not holds:
-                raise ZsadError(f"aaclip: expected {expected}; got {self}")
+        activation("aaclip", self.activation)
+        for name, most in (("text_blocks", 12), ("image_blocks", 24), *((share, 1) for share in SHARES)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ZsadError(f"aaclip: {name} lies in 0 to {most}; got {getattr(self, name)}")
+        if self.orthogonal_weight < 0:
+            raise ZsadError(f"aaclip: orthogonal_weight is 0 or more; got {self.orthogonal_weight}")
 
 
 @dataclass(frozen=True)
@@ -130,8 +127,6 @@ class AACLIP(Method):
         self.image_adapters = nn.ModuleList(linear(visual.width, visual.width) for _ in range(image_blocks))
         self.map_projections = nn.ModuleList(linear(visual.width, output) for _ in self.layers)
         self.score_projection = linear(visual.width, output)
-        self._kept: dict[str, Tensor] = {}  # anchors by class name
-        self._kept_for: list[tuple[int, int]] = []  # the text side that made them
 
     @property
     def stages(self) -> Sequence[Stage]:
@@ -164,16 +159,11 @@ class AACLIP(Method):
         """Tokens behind a text block, adapted."""
         return adapted(x, number, self.text_adapters, self.config.text_weight)
 
-    def kept_anchors(self, class_names: Sequence[str]) -> Tensor:
-        """As :meth:`anchors`, without gradients; a class is encoded once, until the text side changes."""
-        learned = [p for name, p in self.named_parameters() if name.startswith("text_")]
-        now = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in learned]
-        if now != self._kept_for:
-            self._kept, self._kept_for = {}, now
-        with torch.no_grad(), torch.autocast(learned[0].device.type, enabled=False):
-            for name in set(class_names) - self._kept.keys():
-                self._kept[name] = self.anchors([name])[0]
-        return torch.stack([self._kept[name] for name in class_names])
+    def fixed_anchors(self, class_names: Sequence[str]) -> Tensor:
+        """[B, 2, E] as :meth:`anchors`, without gradients and in full precision; each class is encoded once, alone."""
+        with torch.no_grad(), torch.autocast(self.text_projection.weight.device.type, enabled=False):
+            found = {name: self.anchors([name])[0] for name in set(class_names)}
+        return torch.stack([found[name] for name in class_names])
 
     # Stage 1: anchors that tell normal from anomalous (train.py:38-101)
 
@@ -212,7 +202,8 @@ class AACLIP(Method):
         names = sorted(set(given))
         anchors = self.anchors(names)[[names.index(name) for name in given]]
         image = F.normalize(seen.image, dim=-1)
-        terms = local(F.normalize(seen.patches, dim=-1) + image[:, None, None], anchors, seen, masks)
+        maps = layer_maps(F.normalize(seen.patches, dim=-1) + image[:, None, None], anchors, seen)
+        terms = local(maps, masks, both=True)
         if c.text_global:
             terms["global"] = F.cross_entropy(torch.einsum("be,bke->bk", image, anchors), labels)
         terms["orthogonal"] = c.orthogonal_weight * anchors.prod(1).sum(-1).mean() ** 2
@@ -241,16 +232,17 @@ class AACLIP(Method):
         self, features: TokenFeatures, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """Of stage 2: `global` cross entropy of the image feature; `focal` and `dice` summed over the layers."""
-        anchors = self.kept_anchors(one_name_each(class_names, len(features)))
+        anchors = self.fixed_anchors(one_name_each(class_names, len(features)))
         patches, image = self.look(features.tokens)
         products = torch.einsum("be,bke->bk", image, anchors)
-        return {"global": F.cross_entropy(products, labels), **local(patches, anchors, features, masks)}
+        maps = layer_maps(patches, anchors, features)
+        return {"global": F.cross_entropy(products, labels), **local(maps, masks, both=True)}
 
     # Inference (test.py:80-98, forward_utils.py:199-218)
 
     def score(self, features: TokenFeatures, class_names: Sequence[str] | None = None) -> Prediction:
         """Image score in [0, 1]; the map is a sum over the layers, see :attr:`map_range`."""
-        anchors = self.kept_anchors(one_name_each(class_names, len(features)))
+        anchors = self.fixed_anchors(one_name_each(class_names, len(features)))
         patches, image = self.look(features.tokens)
         score = (1 + (image * anchors[:, 1]).sum(-1)) / 2
         total = patch_scores(patches, anchors).sum(1).reshape(-1, *features.grid)
@@ -328,16 +320,10 @@ def logits(patches: Tensor, anchors: Tensor) -> Tensor:
     return SCALE * torch.einsum("bmne,bke->bmnk", patches, anchors)
 
 
-def local(patches: Tensor, anchors: Tensor, features: Features, masks: Tensor) -> dict[str, Tensor]:
-    """Focal and Dice (both directions), summed over the layers of patches [B, M, n, E]."""
-    maps = [
-        upsample(values, features.grid, features.size, align_corners=True).softmax(1)
-        for values in logits(patches, anchors).unbind(1)
-    ]
-    return {
-        "focal": torch.stack([focal(p, masks) for p in maps]).sum(),
-        "dice": torch.stack([dice(p[:, 1], masks) + dice(p[:, 0], ~masks) for p in maps]).sum(),
-    }
+def layer_maps(patches: Tensor, anchors: Tensor, features: Features) -> list[Tensor]:
+    """Per layer of patches [B, M, n, E] probabilities [B, 2, H, W] of (normal, anomalous), for training."""
+    values = logits(patches, anchors).unbind(1)
+    return [upsampled_probabilities(x, features.grid, features.size) for x in values]
 
 
 def patch_scores(patches: Tensor, anchors: Tensor) -> Tensor:

@@ -38,14 +38,14 @@ from torch import Tensor, nn
 from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import Edit, layer_numbers, splice, walk
 from zsad.errors import ZsadError
-from zsad.maps import cosines, smooth, upsample
+from zsad.maps import cosines, smooth, upsampled_probabilities
 from zsad.methods.base import Method, Reference
 from zsad.methods.features import Features
 from zsad.methods.hsf import fuse, fuse_most_anomalous, kmeans
-from zsad.methods.losses import dice, focal
+from zsad.methods.losses import dice, focal, local
 from zsad.methods.prompts import Ensemble, HalfGradient, composed, one_name_each, sentence_parts
 from zsad.methods.recipe import Recipe
-from zsad.methods.switches import image_blocks, one_of
+from zsad.methods.switches import activation, image_blocks, one_of
 from zsad.types import Prediction
 
 TEMPLATES = 4  # of APRIL-GAN's, the first ones (adaclip.py:157-161)
@@ -82,6 +82,7 @@ class Config:
         one_of("adaclip", ("top", "all"), clustered=self.clustered)
         one_of("adaclip", ("rows", "images"), dice=self.dice)
         image_blocks("adaclip", layers=self.layers)
+        activation("adaclip", self.activation)
         if min(self.length, self.depth, self.clusters, self.patches_per_cluster) < 1:
             raise ZsadError("adaclip: length, depth, clusters and patches_per_cluster are 1 or more")
         if not (0 <= self.share <= 1 and self.temperature > 0 and self.sigma >= 0):
@@ -251,8 +252,8 @@ class AdaCLIP(Method):
 
     def score(self, features: PromptedFeatures, class_names: Sequence[str] | None = None) -> Prediction:
         """Image score and blurred map, both in [0, 1]."""
-        image, local = self.logits(features, class_names)
-        pixels = upsample(local.mean(1), features.grid, features.size, align_corners=True).softmax(1)[:, 1]
+        image, patches = self.logits(features, class_names)
+        pixels = upsampled_probabilities(patches.mean(1), features.grid, features.size)[:, 1]
         return Prediction(image.softmax(-1)[:, 1], smooth(pixels, self.config.sigma))
 
     # Training
@@ -261,13 +262,9 @@ class AdaCLIP(Method):
         self, features: PromptedFeatures, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """Focal loss of the `image`; `focal` and `dice` (both directions) of the maps, summed over the layers."""
-        image, local = self.logits(features, class_names)
-        maps = [upsample(x, features.grid, features.size, align_corners=True).softmax(1) for x in local.unbind(1)]
-        return {
-            "image": focal(image.softmax(-1), labels),
-            "focal": torch.stack([focal(p, masks) for p in maps]).sum(),
-            "dice": torch.stack([self._dice(p[:, 1], masks) + self._dice(p[:, 0], ~masks) for p in maps]).sum(),
-        }
+        image, patches = self.logits(features, class_names)
+        maps = [upsampled_probabilities(x, features.grid, features.size) for x in patches.unbind(1)]
+        return {"image": focal(image.softmax(-1), labels), **local(maps, masks, both=True, dice=self._dice)}
 
     def _dice(self, probability: Tensor, target: Tensor) -> Tensor:
         if self.config.dice == "rows":

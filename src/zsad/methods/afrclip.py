@@ -31,7 +31,7 @@ from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsample
 from zsad.methods.base import Method, Reference
 from zsad.methods.features import Features
-from zsad.methods.losses import dice, focal
+from zsad.methods.losses import local
 from zsad.methods.prompts import one_name_each
 from zsad.methods.recipe import Recipe
 from zsad.types import Prediction
@@ -295,7 +295,6 @@ class AFRCLIP(Method):
         p = upsample(p, features.grid, features.size)
         terms = {
             "image": F.cross_entropy(logits[:, :, 0].flatten(0, 1), labels.repeat_interleave(repeats)),
-            "focal": focal(p, truth),
-            "dice": dice(p[:, 1], truth) + dice(p[:, 0], ~truth),
+            **local([p], truth, both=True),
         }
         return {name: term for name, term in terms.items() if name in self.config.losses}

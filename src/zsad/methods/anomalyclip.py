@@ -32,7 +32,7 @@ from zsad.errors import ZsadError
 from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample
 from zsad.methods.base import Method, Reference
 from zsad.methods.features import TowerFeatures
-from zsad.methods.losses import dice, focal
+from zsad.methods.losses import local
 from zsad.methods.prompts import (
     DeepTokens,
     encode_with_context,
@@ -163,16 +163,12 @@ class AnomalyCLIP(Method):
         terms: dict[str, Tensor] = {}
         if "global" in c.losses:
             terms["global"] = F.cross_entropy(cosines(features.image, text) / c.temperature, labels)
-        local = [self._local(patches, text, features, masks) for patches in features.patches.unbind(1)]
-        for kind in ("focal", "dice"):
+        seen = [probabilities(patches, text, c.temperature) for patches in features.patches.unbind(1)]
+        maps = [upsample(p, features.grid, features.size) for p in seen]
+        for kind, term in local(maps, masks, both=True).items():
             if kind in c.losses:
-                terms[kind] = c.local_weight * torch.stack([term[kind] for term in local]).sum() / len(c.attention)
+                terms[kind] = c.local_weight * term / len(c.attention)
         return terms
-
-    def _local(self, patches: Tensor, text: Tensor, features: TowerFeatures, masks: Tensor) -> dict[str, Tensor]:
-        """Focal and Dice (both directions) of one layer's map."""
-        p = upsample(probabilities(patches, text, self.config.temperature), features.grid, features.size)
-        return {"focal": focal(p, masks), "dice": dice(p[:, 1], masks) + dice(p[:, 0], ~masks)}
 
     # Released checkpoints: {"prompt_learner": state} (train.py)
 

@@ -137,6 +137,16 @@ class AnoVL(TrainingFree):
             scores = log_probabilities(image, text, self.config.temperature).exp()[..., 1].mean(1)
         return Prediction(scores, maps)
 
+    @property
+    def shown_range(self) -> tuple[float, float]:
+        """What 0.05 of cosine makes to either side of the contour, five nats at CLIP's temperature; less at the ends.
+
+        Without a temperature maps stay within hundredths of 0.5.
+        """
+        first, last = super().shown_range
+        most = math.tanh(0.05 / self.config.temperature / 2) / 2  # sigmoid - 0.5
+        return max(first, self.contour - most), min(last, self.contour + most)
+
 
 def log_probabilities(features: Tensor, text: Tensor, temperature: float) -> Tensor:
     """Logarithms of the softmax over (normal, anomalous) of cosine / temperature; [B, n, E], [B, 2, E] -> [B, n, 2]."""

@@ -37,13 +37,13 @@ from torch import Tensor, nn
 from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import layer_numbers, walk
 from zsad.errors import ZsadError
-from zsad.maps import cosines, probabilities, upsample
+from zsad.maps import cosines, probabilities, upsampled_probabilities
 from zsad.methods.base import Method, Reference
 from zsad.methods.features import Features
-from zsad.methods.losses import dice, focal
+from zsad.methods.losses import local
 from zsad.methods.prompts import Ensemble, composed, one_name_each, sentence_parts
 from zsad.methods.recipe import Recipe
-from zsad.methods.switches import image_blocks
+from zsad.methods.switches import activation, image_blocks
 from zsad.types import Prediction
 
 
@@ -57,6 +57,7 @@ class Config:
 
     def __post_init__(self) -> None:
         image_blocks("aprilgan", layers=self.layers)
+        activation("aprilgan", self.activation)
         if self.temperature <= 0:
             raise ZsadError(f"aprilgan: the temperature is above 0; got {self.temperature}")
 
@@ -116,8 +117,7 @@ class APRILGAN(Method):
 
     def maps(self, features: LayerFeatures, text: Tensor) -> list[Tensor]:
         """Per layer [B, 2, H, W], probabilities; text [B, 2, E]."""
-        planes = [upsample(x, features.grid, features.size, align_corners=True) for x in self.logits(features, text)]
-        return [plane.softmax(1) for plane in planes]
+        return [upsampled_probabilities(x, features.grid, features.size) for x in self.logits(features, text)]
 
     def text_features(self, count: int, class_names: Sequence[str] | None) -> Tensor:
         """[B, 2, E], order (normal, anomalous), not normalised; "object" where images have no names."""
@@ -138,11 +138,7 @@ class APRILGAN(Method):
         self, features: LayerFeatures, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """`focal`, and `dice` of the anomalous side, summed over the layers; labels are not used."""
-        maps = self.maps(features, self.text_features(len(features), class_names))
-        return {
-            "focal": torch.stack([focal(p, masks) for p in maps]).sum(),
-            "dice": torch.stack([dice(p[:, 1], masks) for p in maps]).sum(),
-        }
+        return local(self.maps(features, self.text_features(len(features), class_names)), masks, both=False)
 
     # Released checkpoints: {"trainable_linearlayer": state} (train.py:151)
 

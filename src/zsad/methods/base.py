@@ -41,11 +41,6 @@ class Reference:
     golden: bool = False  # numbers of the released code are compared (tests/parity); else paper and code were read
     backbone: str = "clip-vit-l-14-336"  # that its numbers were published on
 
-    @property
-    def code(self) -> str:
-        """Repository and commit, short."""
-        return f"{self.repository}@{self.commit[:7]}" if self.repository else "not released"
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -101,7 +96,7 @@ class Method(nn.Module, ABC):
 
     @property
     def stages(self) -> Sequence[Stage]:
-        """Its trainings, one after the other; the last one's features are those that :meth:`score` takes."""
+        """Its trainings, one after the other."""
         return () if self.learns_nothing(self.config) else (Stage(self.recipe, self.encode, self.loss),)
 
     @classmethod
@@ -146,6 +141,8 @@ class Method(nn.Module, ABC):
         Raises:
             ZsadError: If the layout is another one, or the method has no released checkpoints.
         """
+        if cls.learns_nothing(config := cls.config_class()):
+            raise nothing_to_learn(cls.name, config)
         raise ZsadError(f"{cls.name} has no released checkpoints; `zsad train --method {cls.name}` makes one")
 
     @classmethod
@@ -210,9 +207,14 @@ class TrainingFree(Method):
         self, features: Any, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """Always raises a ZsadError."""
-        raise nothing_to_learn(self.name)
+        raise nothing_to_learn(self.name, self.config)
 
 
-def nothing_to_learn(name: str) -> ZsadError:
-    """What a method that learns nothing says when it is to be trained."""
-    return ZsadError(f"{name} learns nothing; use it as it is: zsad predict PHOTOS --method {name}")
+def nothing_to_learn(name: str, config: Any) -> ZsadError:
+    """What a method that learns nothing says when it is to be trained, or is given weights."""
+    fields = [(field.name, getattr(config, field.name), field.default) for field in dataclasses.fields(config)]
+    changed = [f" --set {key}={str(value).lower()}" for key, value, default in fields if value != default]
+    return ZsadError(
+        f"{name} learns nothing and needs no weights; use it as it is: "
+        f"zsad predict PHOTOS --method {name}{''.join(changed)}"
+    )

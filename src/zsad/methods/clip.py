@@ -125,6 +125,12 @@ class Config(TowerConfig):
         super().__post_init__()
         if not self.normal or not self.anomalous:
             raise ZsadError(f"{self.method}: at least one sentence per state, such as normal=a photo of a normal {{}}")
+        for sentence in self.normal + self.anomalous:
+            if "{}" not in sentence:
+                raise ZsadError(
+                    f"{self.method}: every sentence has {{}} where the name of the object stands; got {sentence!r}. On "
+                    'the command line ";" separates sentences; end one that has a comma with ";"'
+                )
 
 
 class ZeroShotCLIP(TrainingFree, FrozenTower):

@@ -39,10 +39,10 @@ from torch import Tensor, nn
 from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import Block, layer_numbers, plain
 from zsad.errors import ZsadError
-from zsad.maps import smooth, upsample
+from zsad.maps import smooth, upsample, upsampled_probabilities
 from zsad.methods.base import Method, Reference, nothing_to_learn
 from zsad.methods.features import Features
-from zsad.methods.losses import dice, focal
+from zsad.methods.losses import local
 from zsad.methods.prompts import composed, one_name_each, sentence_parts
 from zsad.methods.recipe import Recipe
 from zsad.methods.representatives import CHOICES, Representatives, halved
@@ -191,9 +191,7 @@ class CLIPAD(Method):
     def learned_maps(self, features: DualFeatures, text: Tensor) -> list[Tensor]:
         """Per linear layer [B, 2, H, W], probabilities of (normal, anomalous)."""
         found = [dots(linear(x), text) for linear, x in zip(self.linears, features.patches.unbind(1), strict=True)]
-        grid, size = features.grid, features.size
-        planes = [upsample(x / self.config.temperature, grid, size, align_corners=True) for x in found]
-        return [plane.softmax(1) for plane in planes]
+        return [upsampled_probabilities(x / self.config.temperature, features.grid, features.size) for x in found]
 
     def score(self, features: DualFeatures, class_names: Sequence[str] | None = None) -> Prediction:
         """Map in :attr:`map_range`, blurred; image score in [0, 1].
@@ -217,6 +215,16 @@ class CLIPAD(Method):
         """Per tap [-1, 1] by feature surgery, and [0, 1] by the linear layer."""
         return -float(len(self.taps)), float(len(self.taps) + len(self.linears))
 
+    @property
+    def shown_range(self) -> tuple[float, float]:
+        """0.05 per tap to either side of the contour, as feature surgery uses little of its range, 0.5 per linear layer.
+
+        Both parts of a map lie in it where the contour is the default one; less where the range ends before.
+        """
+        first, last = super().shown_range
+        most = 0.05 * len(self.taps) + 0.5 * len(self.linears)
+        return max(first, self.contour - most), min(last, self.contour + most)
+
     # Training
 
     def loss(
@@ -224,12 +232,9 @@ class CLIPAD(Method):
     ) -> dict[str, Tensor]:
         """`focal`, and `dice` of the anomalous side, summed over the linear layers; labels are not used."""
         if not self.config.linear:
-            raise nothing_to_learn(self.name)
+            raise nothing_to_learn(self.name, self.config)
         maps = self.learned_maps(features, self.text_features(len(features), class_names))
-        return {
-            "focal": torch.stack([focal(p, masks) for p in maps]).sum(),
-            "dice": torch.stack([dice(p[:, 1], masks) for p in maps]).sum(),
-        }
+        return local(maps, masks, both=False)
 
     # Released checkpoints: {"linear_layers": state} (train.py:115)
 

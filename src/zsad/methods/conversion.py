@@ -126,5 +126,6 @@ def read(path: Path) -> Any:
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
         raise ZsadError(
             f"{path} is not a checkpoint that can be read safely: it is damaged, or holds more than tensors. "
+            "Of a file that you trust, docs/methods may tell how to keep the tensors alone. "
             "A checkpoint of zsad ends in .safetensors."
         ) from error

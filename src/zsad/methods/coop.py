@@ -23,7 +23,7 @@ Not kept:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from zsad.backbones.clip import CLIP
 from zsad.errors import ZsadError
 from zsad.maps import cosines
-from zsad.methods.base import Reference
+from zsad.methods.base import Reference, Stage
 from zsad.methods.clip import FrozenTower, TowerConfig
 from zsad.methods.features import TowerFeatures
 from zsad.methods.prompts import encode_with_context
@@ -51,8 +51,8 @@ class Config(TowerConfig):
     class_specific: bool = False  # a context for each of the two texts (CoOp's CSC)
     initial_words: str = ""  # what the context begins as, such as "a photo of a"; their number is its length
     normal_word: str = "normal"
-    anomalous_word: str = "anomalous"
-    loss_temperature: float = 0.0  # of the cross entropy; 0 takes the one that the backbone was trained with
+    anomaly_word: str = "anomalous"
+    training_temperature: float = 0.0  # of the cross entropy; 0 takes the one that the backbone was trained with
 
     method: ClassVar[str] = "coop"
 
@@ -60,8 +60,8 @@ class Config(TowerConfig):
         super().__post_init__()
         if self.context_length < 1:
             raise ZsadError(f"coop learns its context: context_length is 1 or more; got {self.context_length}")
-        if self.loss_temperature < 0:
-            raise ZsadError("coop: loss_temperature is 0 or more")
+        if self.training_temperature < 0:
+            raise ZsadError(f"coop: training_temperature is 0 or more; got {self.training_temperature}")
 
 
 class CoOp(FrozenTower):
@@ -91,7 +91,7 @@ class CoOp(FrozenTower):
     def sentences(self, class_name: str) -> tuple[str, str]:
         """What follows the context in the normal and in the anomalous text."""
         word = class_name.replace("_", " ")
-        return f"{self.config.normal_word} {word}.", f"{self.config.anomalous_word} {word}."
+        return f"{self.config.normal_word} {word}.", f"{self.config.anomaly_word} {word}."
 
     def texts(self, class_names: Sequence[str]) -> Tensor:
         """See :meth:`FrozenTower.texts`."""
@@ -100,12 +100,22 @@ class CoOp(FrozenTower):
         endings = [sentence for name in class_names for sentence in self.sentences(name)]
         return encode_with_context(text, tokenizer, contexts, endings).reshape(len(class_names), 2, -1)
 
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """One, on CLS alone: patches take a thousand times the room, and the loss does not look at them."""
+        return (Stage(self.recipe, self.encode_for_loss, self.loss),)
+
+    def encode_for_loss(self, images: Tensor) -> TowerFeatures:
+        """As :meth:`encode`, without maps: M = 0."""
+        features = self.encode(images)
+        return replace(features, patches=features.patches[:, :0].clone())  # a view would keep them all in memory
+
     def loss(
         self, features: TowerFeatures, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """`global`: cross entropy of CLS; masks are not looked at."""
         logits = cosines(features.image, self.text_of(features, class_names))
-        return {"global": F.cross_entropy(logits / self.divisor(self.config.loss_temperature), labels)}
+        return {"global": F.cross_entropy(logits / self.divisor(self.config.training_temperature), labels)}
 
     # Checkpoints of CoOp: {"state_dict": state, "scheduler": ..., ...} (Dassl, engine/trainer.py:126-146). A pickled
     # object is in "scheduler", so conversion reads what docs/methods/coop.md takes out of such a file.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import torch
 from torch import Tensor
 
 
@@ -43,3 +46,18 @@ def dice(probability: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
     """
     p, t = probability.flatten(1), target.to(probability.dtype).flatten(1)
     return (1 - (2 * (p * t).sum(1) + smooth) / (p.sum(1) + t.sum(1) + smooth)).mean()
+
+
+def local(
+    maps: Sequence[Tensor], masks: Tensor, both: bool, dice: Callable[[Tensor, Tensor], Tensor] = dice
+) -> dict[str, Tensor]:
+    """Sums over maps: `focal`, and `dice` of the anomalous side.
+
+    Args:
+        maps: Each [B, 2, H, W], probabilities of (normal, anomalous).
+        masks: [B, H, W] bool.
+        both: Dice of the normal side is added.
+        dice: Of a side's probability and mask.
+    """
+    sides = [dice(p[:, 1], masks) + dice(p[:, 0], ~masks) if both else dice(p[:, 1], masks) for p in maps]
+    return {"focal": torch.stack([focal(p, masks) for p in maps]).sum(), "dice": torch.stack(sides).sum()}

@@ -53,7 +53,8 @@ def one_name_each(class_names: Sequence[str] | None, count: int) -> list[str]:
 
 
 class Ensemble:
-    """Text features of fixed sentences, averaged per state; encoded once per class name, in full precision, and kept.
+    """Text features of fixed sentences, averaged per state; encoded once per class name, never in less than the tower's
+    precision, and kept.
 
     Args:
         text: The frozen text tower.
@@ -73,7 +74,7 @@ class Ensemble:
     ) -> None:
         self.text, self.tokenizer, self.sentences = text, tokenizer, sentences
         self.normalised, self.averaged = normalised, averaged
-        self._kept: dict[str, Tensor] = {}
+        self._kept: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def __call__(self, class_names: Sequence[str]) -> Tensor:
         """Mean features [B, states, E], not normalised, one row per class name given."""
@@ -81,12 +82,12 @@ class Ensemble:
 
     def of(self, class_name: str) -> Tensor:
         """Mean features [states, E] of one class name, not normalised."""
-        place = self.text.positions.device
-        if class_name not in self._kept:
+        place, key = self.text.positions.device, (class_name, self.text.positions.dtype)
+        if key not in self._kept:
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(place.type, enabled=False):
                 lists = self.sentences(class_name)
-                self._kept[class_name] = torch.stack([self._state(sentences) for sentences in lists])
-        return self._kept[class_name].to(place)
+                self._kept[key] = torch.stack([self._state(sentences) for sentences in lists])
+        return self._kept[key].to(place)
 
     def _state(self, sentences: Sequence[str]) -> Tensor:
         ids, end = self.tokenizer(sentences)

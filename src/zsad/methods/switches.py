@@ -35,3 +35,12 @@ def image_blocks(method: str, **switches: Sequence[int]) -> None:
     for name, values in switches.items():
         if not values or not all(1 <= i <= 24 for i in values) or len(set(values)) < len(values):
             raise ZsadError(f"{method}: {name} takes different blocks, counted from 1 to 24; got {tuple(values)}")
+
+
+def activation(method: str, value: str) -> None:
+    """Raise a ZsadError unless CLIP's towers can act so; "" keeps what the backbone has.
+
+    >>> activation("aprilgan", "gelu")
+    """
+    if value not in ("gelu", "quick_gelu", ""):
+        raise ZsadError(f'{method}: activation is one of gelu, quick_gelu, or "" for the backbone\'s own; got {value!r}')

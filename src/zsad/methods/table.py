@@ -105,9 +105,11 @@ def parse_switches(kind: type[Method], pairs: Sequence[str]) -> dict[str, Any]:
     defaults = dataclasses.asdict(kind.config_class())
     found: dict[str, Any] = {}
     for pair in pairs:
-        key, _, text = pair.partition("=")
+        key, equals, text = pair.partition("=")
         if key not in defaults:
-            raise unknown(f"{kind.name} switch", key, defaults, "zsad methods")
+            raise unknown(f"{kind.name} switch", key, defaults, f"zsad methods {kind.name}")
+        if not equals:
+            raise ZsadError(f"--set {pair}: expected {key}=VALUE, such as {key}={_shown(defaults[key])}")
         try:
             found[key] = _parse(text, defaults[key])
         except ValueError as error:
@@ -116,9 +118,10 @@ def parse_switches(kind: type[Method], pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse(text: str, default: Any) -> Any:
-    """A value of the same type as the default."""
+    """A value of the same type as the default; commas separate several, or semicolons where there are any."""
     if isinstance(default, tuple):
-        return tuple(_parse(part.strip(), default[0]) for part in text.split(",") if part.strip())
+        parts = text.split(";" if ";" in text else ",")
+        return tuple(_parse(part.strip(), default[0]) for part in parts if part.strip())
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
             raise ValueError(text)
@@ -127,7 +130,10 @@ def _parse(text: str, default: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """A value as it is typed after --set."""
+    if isinstance(value, tuple):
+        return (";" if any("," in str(item) or " " in str(item) for item in value) else ",").join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)
@@ -148,8 +154,8 @@ def describe(name: str) -> Row:
     """What there is to know about a method before it is used; nothing is loaded.
 
     >>> row = describe("anomalyclip")
-    >>> row.reference.code, f"{row.parameters:,}"
-    ('zqhang/AnomalyCLIP@45ed4dd', '43,008')
+    >>> row.reference.repository, f"{row.parameters:,}"
+    ('zqhang/AnomalyCLIP', '43,008')
     """
     kind = method_class(name)
     paper = (import_module(kind.__module__).__doc__ or "").partition("\n")[0]
