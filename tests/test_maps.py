@@ -53,10 +53,10 @@ def test_aligned_corners_keep_the_corner_values_and_interpolate_between_them() -
 
 def test_logits_become_probabilities_after_their_upsampling() -> None:
     logits = torch.tensor([[[0.0, 0.0], [0.0, 4.0], [0.0, 2.0], [2.0, 8.0]]])
-    made = upsampled_probabilities(logits, (2, 2), (3, 3))
-    assert made.shape == (1, 2, 3, 3)
-    torch.testing.assert_close(made.sum(1), torch.ones(1, 3, 3))
-    expected = torch.tensor([[0.0, 2.0, 4.0], [1.0, 3.0, 5.0], [2.0, 4.0, 6.0]])  # corners as they are, means between
+    made = upsampled_probabilities(logits, (2, 2), (3, 5))
+    assert made.shape == (1, 2, 3, 5)
+    torch.testing.assert_close(made.sum(1), torch.ones(1, 3, 5))
+    expected = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]]) + torch.tensor([[0.0], [1.0], [2.0]])  # from corner to corner
     torch.testing.assert_close(made[0, 1], expected.sigmoid())
 
 

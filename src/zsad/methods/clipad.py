@@ -217,9 +217,9 @@ class CLIPAD(Method):
 
     @property
     def shown_range(self) -> tuple[float, float]:
-        """0.05 per tap to either side of the contour, as feature surgery uses little of its range, 0.5 per linear layer.
+        """0.05 per tap and 0.5 per linear layer to either side of the contour; less where the range ends before.
 
-        Both parts of a map lie in it where the contour is the default one; less where the range ends before.
+        Feature surgery uses little of its range; around the default contour, linear layers can use all of theirs.
         """
         first, last = super().shown_range
         most = 0.05 * len(self.taps) + 0.5 * len(self.linears)

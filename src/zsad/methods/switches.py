@@ -43,4 +43,5 @@ def activation(method: str, value: str) -> None:
     >>> activation("aprilgan", "gelu")
     """
     if value not in ("gelu", "quick_gelu", ""):
-        raise ZsadError(f'{method}: activation is one of gelu, quick_gelu, or "" for the backbone\'s own; got {value!r}')
+        known = 'gelu, quick_gelu, or "" for the backbone\'s own'
+        raise ZsadError(f"{method}: activation is one of {known}; got {value!r}")
