@@ -61,6 +61,12 @@ def _clip(name: str, hub: HubFile, sha256: str, file: str) -> Backbone:
     return Backbone(name, hub, url, "MIT", OPENAI_MEAN, OPENAI_STD, "quick_gelu", text=True)
 
 
+def _plus_240(name: str, file: str) -> Backbone:
+    """A ViT-B/16+ of open_clip. Address: mlfoundations/open_clip 89fb801f, src/open_clip/pretrained.py:277-285."""
+    url = UrlFile(f"https://github.com/mlfoundations/open_clip/releases/download/v0.2-weights/{file}")
+    return Backbone(name, None, url, "MIT", OPENAI_MEAN, OPENAI_STD, "gelu", text=True, input=240)
+
+
 def _dinov2(size: str, hub: HubFile | None, activation: str = "gelu") -> Backbone:
     """A DINOv2. Address: facebookresearch/dinov2 b8931f7b, dinov2/hub/backbones.py; no hash is published there."""
     letter, _, registers = size.partition("-")
@@ -120,34 +126,8 @@ _ROWS = (
         "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
         "ViT-L-14-336px.pt",
     ),
-    Backbone(  # WinCLIP's and AnoVL's; address: mlfoundations/open_clip 89fb801f, src/open_clip/pretrained.py:283
-        "clip-vit-b-16-plus-240",
-        None,
-        UrlFile(
-            "https://github.com/mlfoundations/open_clip/releases/download/v0.2-weights/"
-            "vit_b_16_plus_240-laion400m_e32-699c4b84.pt"
-        ),
-        "MIT",
-        OPENAI_MEAN,
-        OPENAI_STD,
-        "gelu",
-        text=True,
-        input=240,
-    ),
-    Backbone(  # CLIP-AD's, an epoch earlier; address: ByChelsea/CLIP-AD f004973, open_clip/pretrained.py:133
-        "clip-vit-b-16-plus-240-e31",
-        None,
-        UrlFile(
-            "https://github.com/mlfoundations/open_clip/releases/download/v0.2-weights/"
-            "vit_b_16_plus_240-laion400m_e31-8fb26589.pt"
-        ),
-        "MIT",
-        OPENAI_MEAN,
-        OPENAI_STD,
-        "gelu",
-        text=True,
-        input=240,
-    ),
+    _plus_240("clip-vit-b-16-plus-240", "vit_b_16_plus_240-laion400m_e32-699c4b84.pt"),  # WinCLIP's and AnoVL's
+    _plus_240("clip-vit-b-16-plus-240-e31", "vit_b_16_plus_240-laion400m_e31-8fb26589.pt"),  # CLIP-AD's
     _dinov2("s", HubFile("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056", "model.safetensors")),
     _dinov2("b", HubFile("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415", "model.safetensors")),
     _dinov2("l", HubFile("facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c", "model.safetensors")),

@@ -206,7 +206,8 @@ class WinCLIP(TrainingFree):
     def patch_map(self, scores: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """[B, rows * columns] in [0, 1], not halved, of what :meth:`window_scores` gives."""
         state = STATES.index(self.config.aggregation)
-        mapped = zip(scores[: len(self.config.scales)], self.sides(grid), strict=False)
+        count = len(self.config.scales)  # the whole image comes after them where only its score is asked for
+        mapped = zip(scores[:count], self.sides(grid)[:count], strict=True)
         mean = 1 / torch.stack([spread(1 / p[..., state], grid, side) for p, side in mapped]).mean(0)
         return mean if self.config.aggregation == "anomaly" else 1 - mean
 
