@@ -277,8 +277,8 @@ class AACLIP(Method):
             if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(half), dict):
                 raise ZsadError(
                     f'not a released AA-CLIP checkpoint with both halves: no "{half}"; make one file of the two: '
-                    'torch.save(torch.load("text_adapter.pth", map_location="cpu") | '
-                    'torch.load("image_adapter.pth", map_location="cpu"), "aaclip.pth")'
+                    'torch.save(torch.load("text_adapter.pth", "cpu", weights_only=True) | '
+                    'torch.load("image_adapter.pth", "cpu", weights_only=True), "aaclip.pth")'
                 )
         last, unused = len(checkpoint["text_adapter"]) - 1, ("epoch", "text_optimizer", "image_optimizer")
         parts = {part: content for part, content in checkpoint.items() if part not in unused}

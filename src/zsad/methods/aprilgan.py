@@ -26,7 +26,6 @@ Not kept:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +37,7 @@ from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import layer_numbers, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, probabilities, upsampled_probabilities
-from zsad.methods.base import Method, Reference
+from zsad.methods.base import Method, Reference, released_linears
 from zsad.methods.features import Features
 from zsad.methods.losses import local
 from zsad.methods.prompts import Ensemble, composed, one_name_each, sentence_parts
@@ -145,10 +144,4 @@ class APRILGAN(Method):
     @classmethod
     def released_state(cls, checkpoint: Any) -> dict[str, Tensor]:
         """See :meth:`Method.released_state`; which blocks the adapters belong to is not told."""
-        state = checkpoint.get("trainable_linearlayer") if isinstance(checkpoint, dict) else None
-        if not isinstance(state, dict):
-            raise ZsadError('not a released APRIL-GAN checkpoint: expected {"trainable_linearlayer": ...}')
-        for name in state:
-            if not re.fullmatch(r"fc\.\d+\.(weight|bias)", str(name)):
-                raise ZsadError(f'not a released APRIL-GAN checkpoint: unexpected tensor "{name}"')
-        return {f"adapters{name.removeprefix('fc')}": tensor.float() for name, tensor in state.items()}
+        return released_linears(checkpoint, "trainable_linearlayer", "adapters", "APRIL-GAN")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -218,3 +219,18 @@ def nothing_to_learn(name: str, config: Any) -> ZsadError:
         f"{name} learns nothing and needs no weights; use it as it is: "
         f"zsad predict PHOTOS --method {name}{''.join(changed)}"
     )
+
+
+def released_linears(checkpoint: Any, key: str, ours: str, method: str) -> dict[str, Tensor]:
+    """The tensors of {key: {"fc.0.weight": ..., "fc.0.bias": ..., ...}} as `ours.0.weight` and so on.
+
+    Raises:
+        ZsadError: If the layout is another one; `method` is how the message names it.
+    """
+    state = checkpoint.get(key) if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict):
+        raise ZsadError(f'not a released {method} checkpoint: expected {{"{key}": ...}}')
+    for name in state:
+        if not re.fullmatch(r"fc\.\d+\.(weight|bias)", str(name)):
+            raise ZsadError(f'not a released {method} checkpoint: unexpected tensor "{name}"')
+    return {f"{ours}{name.removeprefix('fc')}": tensor.float() for name, tensor in state.items()}

@@ -27,7 +27,6 @@ Not kept:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +39,7 @@ from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import Block, layer_numbers, plain
 from zsad.errors import ZsadError
 from zsad.maps import smooth, upsample, upsampled_probabilities
-from zsad.methods.base import Method, Reference, nothing_to_learn
+from zsad.methods.base import Method, Reference, nothing_to_learn, released_linears
 from zsad.methods.features import Features
 from zsad.methods.losses import local
 from zsad.methods.prompts import composed, one_name_each, sentence_parts
@@ -241,10 +240,4 @@ class CLIPAD(Method):
     @classmethod
     def released_state(cls, checkpoint: Any) -> dict[str, Tensor]:
         """See :meth:`Method.released_state`; which blocks the linear layers belong to is not told."""
-        state = checkpoint.get("linear_layers") if isinstance(checkpoint, dict) else None
-        if not isinstance(state, dict):
-            raise ZsadError('not a released CLIP-AD checkpoint: expected {"linear_layers": ...}')
-        for name in state:
-            if not re.fullmatch(r"fc\.\d+\.(weight|bias)", str(name)):
-                raise ZsadError(f'not a released CLIP-AD checkpoint: unexpected tensor "{name}"')
-        return {f"linears{name.removeprefix('fc')}": tensor.float() for name, tensor in state.items()}
+        return released_linears(checkpoint, "linear_layers", "linears", "CLIP-AD")
