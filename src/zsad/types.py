@@ -21,10 +21,12 @@ class Sample:
     image: Path  # file to decode
     mask: Path | None = None  # ground truth, non-zero = anomalous; None for a normal image or where none exists
     label: int | None = None  # 0 normal, 1 anomalous, None unknown
-    class_name: str = "object"  # word for prompts and row of the result table
+    class_name: str = "object"  # row of the result table, and what released code puts into prompts
     defect: str = ""  # kind of defect, "good" for a normal image, "" where unknown
     split: str = "test"  # "train" or "test"
     dataset: str = ""  # name of the dataset, "" for loose files
+    prompt_name: str = ""  # what a person would call the object, for prompts; "" where class_name says it
+    part: tuple[int, int] | None = None  # (i, n): the i-th of n equal parts, top to bottom, from 1; None = all of it
 
     @property
     def known_anomalous(self) -> bool:

@@ -8,6 +8,6 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     """Submodules are imported when they are first used."""
-    if name in ("dataset", "images", "layouts", "synthetic"):
+    if name in ("dataset", "found", "images", "layouts", "reading", "synthetic"):
         return importlib.import_module(f"zsad.data.{name}")
     raise AttributeError(f"module 'zsad.data' has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""python -m zsad.cli"""
+
+from zsad.cli import main
+
+main()

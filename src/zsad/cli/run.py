@@ -1,0 +1,263 @@
+"""The commands that use a method: predict, train, evaluate, demo, methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from zsad.cli.screen import (
+    BackboneName,
+    BatchSize,
+    Device,
+    MethodName,
+    MethodOfWeights,
+    Root,
+    Size,
+    Switches,
+    Weights,
+    bar,
+    columns,
+    err,
+    load,
+    must_be_new_checkpoint,
+    out,
+    plain,
+    tell,
+)
+from zsad.errors import ZsadError
+
+if TYPE_CHECKING:
+    from zsad.evaluate import Row
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: zsad predict photos/ --out results")
+def predict(
+    paths: Annotated[list[str], typer.Argument(help="Image files, folders, or quoted patterns.")],
+    method: MethodOfWeights = None,
+    weights: Weights = None,
+    backbone: BackboneName = "tiny",
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables, maps and overlays.")] = Path("results"),
+    device: Device = "auto",
+    size: Size = None,
+    batch_size: BatchSize = 8,
+    threshold: Annotated[
+        float | None, typer.Option(help="Anomalous from this score on; default: the checkpoint's own.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What is shown, for methods whose prompts name it.")] = "object",
+    maps: Annotated[bool, typer.Option(help="Write float32 TIFF maps.")] = True,
+    overlays: Annotated[bool, typer.Option(help="Write PNG overlays.")] = True,
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace what is in the folder.")] = False,
+    switches: Switches = None,
+) -> None:
+    """Score images and show where they are anomalous.
+
+    Writes predictions.csv and predictions.jsonl, float32 maps and overlays. An unreadable file gets a row with its
+    error, the others are done, and the exit code is 1 at the end.
+    """
+    from zsad.api import input_size
+    from zsad.data.layouts import find_images
+    from zsad.predict import predict_files
+
+    files = [file for file in find_images(paths) if to.resolve() not in file.resolve().parents]
+    if not files:
+        raise ZsadError(f"only results of an earlier run in {', '.join(paths)}; name a folder of photographs")
+    found = load(method, weights, backbone, device, switches)
+    rows = []
+    with bar("predicting", len(files)) as advance:
+        for row in predict_files(
+            found,
+            files,
+            to,
+            size=size or input_size(found),
+            batch_size=batch_size,
+            threshold=found.thresholds.image if threshold is None else threshold,
+            overlays=overlays,
+            maps=maps,
+            resume=resume,
+            overwrite=overwrite,
+            class_name=name,
+        ):
+            rows.append(row)
+            advance()
+    shown = columns("image", "score", "decision")
+    scored = sorted((row for row in rows if not row.error), key=lambda row: -row.score)
+    unread = [row for row in rows if row.error]
+    for row in scored[:30]:
+        colour = "yellow" if row.decision == "anomalous" else "green"
+        shown.add_row(plain(row.path), f"{row.score:.4f}", f"[{colour}]{row.decision}[/]")
+    for row in unread[:10]:
+        shown.add_row(plain(row.path), "error", f"[red]{plain(row.error)}[/]")
+    out.print(shown)
+    more = f", the highest 30 shown of {len(scored)}" if len(scored) > 30 else ""
+    out.print(f"{len(scored)} images done, {len(unread)} unreadable{more}; results in {plain(to)}")
+    if unread:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: zsad train data/auxiliary --out my.safetensors")
+def train(
+    root: Root,
+    to: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write (.safetensors).")],
+    method: MethodName = "anomalyclip",
+    backbone: BackboneName = "tiny",
+    device: Device = "auto",
+    size: Size = None,
+    epochs: Annotated[int | None, typer.Option(help="Default: as published.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Default: as published.", min=1)] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate; default: as published.")] = None,
+    slow: Annotated[
+        float | None, typer.Option(help="Share of the rate for parameters that the method gives less; 1 = the same.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same weights on one machine.")] = 111,
+    switches: Switches = None,
+) -> None:
+    """Train a method on an auxiliary dataset, whose test split is used as in the papers."""
+    import torch
+
+    from zsad.api import choose_device, input_size
+    from zsad.backbones.weights import load as load_backbone
+    from zsad.data.layouts import folder
+    from zsad.methods.base import nothing_to_learn
+    from zsad.methods.table import build, make_config, method_class, parse_switches
+    from zsad.train import Plan, check
+    from zsad.train import train as run
+
+    chosen = parse_switches(method_class(method), switches or [])
+    must_be_new_checkpoint(to)
+    plan, samples = Plan(epochs, batch_size, rate, slow, seed), folder(root)
+    check(samples)
+    torch.manual_seed(seed)
+    kind = method_class(method)
+    if kind.learns_nothing(config := make_config(kind, chosen)):
+        raise nothing_to_learn(method, config)
+    model = build(method, load_backbone(backbone, device=choose_device(device)), **chosen)
+    learnable = sum(p.numel() for p in model.parameters())
+    err.print(f"training {method} on {backbone}: {len(samples)} images, {learnable:,} learnable parameters")
+    with bar("encoding, then training", None) as advance:
+        steps = 0
+
+        def report(step: int, total: int, terms: dict[str, float]) -> None:
+            nonlocal steps
+            steps = total
+            words = "  ".join(f"{name} {value:.3f}" for name, value in terms.items())
+            advance(1, f"step {step} of {total}  {words}")
+
+        run(model, samples, size or input_size(model), plan, report)
+    model.save(to)
+    name = plain(to)
+    out.print(f"{name}: {steps} steps; try it: zsad evaluate FOLDER --weights {name} --backbone {plain(backbone)}")
+
+
+@app.command(epilog="Example: zsad evaluate data/unseen")
+def evaluate(
+    root: Root,
+    method: MethodOfWeights = None,
+    weights: Weights = None,
+    backbone: BackboneName = "tiny",
+    device: Device = "auto",
+    size: Size = None,
+    batch_size: BatchSize = 16,
+    to: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as CSV.")] = None,
+    switches: Switches = None,
+) -> None:
+    """Image and pixel metrics per class, and their mean."""
+    from zsad.api import input_size
+    from zsad.data.layouts import folder
+    from zsad.evaluate import score_samples, table, write_csv
+
+    samples = folder(root)
+    found = load(method, weights, backbone, device, switches)
+    errors = []
+    with bar("evaluating", len(samples)) as advance:
+
+        def scored() -> Iterator[Any]:
+            for s in score_samples(found, samples, size or input_size(found), batch_size):
+                advance()
+                if s.error:
+                    errors.append(s.error)
+                yield s
+
+        rows = table(scored())
+    out.print(metrics_table(rows))
+    if to:
+        write_csv(rows, to)
+    tell(errors)
+
+
+def metrics_table(rows: list[Row]) -> Table:
+    """Numbers in percent, as the papers print them."""
+    from zsad.evaluate import COLUMNS
+
+    shown = columns("class", "images", *(heading for _, heading in COLUMNS))
+    for row in rows:
+        values = [row.values.get(key, float("nan")) for key, _ in COLUMNS]
+        cells = ["-" if isnan(value) else f"{100 * value:.1f}" for value in values]
+        shown.add_row(
+            plain(row.class_name), str(row.images), *cells, style="bold" if row.class_name == "mean" else None
+        )
+    return shown
+
+
+@app.command(epilog="Example: zsad demo --out demo")
+def demo(
+    to: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images and the page.")] = Path("demo"),
+    device: Device = "auto",
+) -> None:
+    """Detect defects on objects nobody trained on, with the embedded model, and write a page that shows it."""
+    import time
+
+    from zsad.data import synthetic
+    from zsad.demo import run
+
+    began = time.perf_counter()
+    images, page = to / "images", to / "index.html"
+    if not images.exists():
+        with bar("drawing the unseen objects", synthetic.total("unseen")) as advance:
+            synthetic.write(images, "unseen", progress=advance, workers=2)
+    found = load("anomalyclip", None, "tiny", device, None)
+    with bar("detecting", synthetic.total("unseen")) as advance:
+        rows, errors = run(found, images, page, advance)
+    out.print(metrics_table(rows))
+    out.print(f"in percent; {time.perf_counter() - began:.0f} s. The page with images, maps and masks:")
+    out.print("  " + plain(page.resolve()), style="bold", soft_wrap=True)
+    tell(errors)
+
+
+@app.command(epilog="Example: zsad methods winclip")
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show the switches of this one, with their defaults.")] = None,
+) -> None:
+    """The methods: what they need, what they learn, and what they are held to."""
+    from zsad.methods.table import METHODS, describe
+
+    if name:
+        row = describe(name)
+        reference = row.reference
+        held = "held to its numbers" if reference.golden else "read for what it is"
+        out.print(f"{name}: {plain(row.paper)}", soft_wrap=True)
+        out.print(f"  code: {reference.repository} {reference.commit}, {held}" if reference.commit else "  no code")
+        for switch in row.switches:
+            out.print(f"  --set {plain(switch)}", soft_wrap=True)
+        return
+    needs = ("training", "names", "text")
+    shown = columns("method", "year", *needs, "published on", "learned", "commit", "held to", names=True)
+    for row in map(describe, METHODS):
+        reference, answers = row.reference, (row.trains, row.reads_names, row.reads_text)
+        needed = [["no", "yes"][answer] for answer in answers]
+        published = (reference.backbone, f"{row.parameters:,}", reference.commit[:7] or "none")
+        shown.add_row(row.name, str(reference.year), *needed, *published, "numbers" if reference.golden else "paper")
+    out.print(shown)
+    out.print(
+        "training, names, text: whether it needs auxiliary data, class names, a text tower; learned: parameters on "
+        "that backbone.\nheld to: numbers of the released code at that commit (python -m tests.parity), or the paper."
+        "\nEach page in docs/methods lists the departures; zsad methods NAME shows paper, code and switches.",
+        soft_wrap=True,
+    )

@@ -1,0 +1,109 @@
+"""What every command needs: the two consoles, tables, progress, options that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from zsad.errors import ZsadError
+
+if TYPE_CHECKING:
+    from zsad.methods.base import Method
+
+out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 250)  # wide where it is piped
+err = Console(stderr=True, highlight=False, emoji=False)
+
+MethodName = Annotated[str, typer.Option("--method", "-m", help="A name of `zsad methods`.")]
+MethodOfWeights = Annotated[
+    str | None,
+    typer.Option("--method", "-m", help="A name of `zsad methods`; default: the one that the weights belong to."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        "-w",
+        help="A checkpoint of zsad, a name of `zsad weights list`, or an authors' .pth file; default: embedded.",
+    ),
+]
+Switches = Annotated[list[str] | None, typer.Option("--set", help="A switch of the method, such as layers=6,12,18,24.")]
+BackboneName = Annotated[
+    str, typer.Option("--backbone", "-b", help="A name of `zsad weights list`, a file or a folder.")
+]
+Root = Annotated[Path, typer.Argument(help="Labelled: MVTec AD's layout, or normal/ and anomaly/ with masks/.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Size = Annotated[int | None, typer.Option(help="Side of the network input in pixels; default: as published.", min=8)]
+BatchSize = Annotated[int, typer.Option(help="Images that go through the tower at once.", min=1)]
+
+
+def plain(text: object) -> str:
+    """Text as it stands: brackets are no markup, bytes of file names that are no text become question marks."""
+    return escape(str(text).encode("utf-8", "replace").decode())
+
+
+@contextmanager
+def bar(text: str, total: int | None) -> Iterator[Any]:
+    """A progress bar on the error stream; `progress.advance(task)` through the function that is yielded."""
+    parts = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*parts, console=err, transient=True) as progress:
+        task = progress.add_task(text, total=total)
+
+        def advance(step: int = 1, note: str | None = None) -> None:
+            progress.update(task, advance=step, description=f"{text}  {note}" if note else text)
+
+        yield advance
+
+
+def columns(first: str, *others: str, names: bool = False) -> Table:
+    """A table without lines: what is too long is folded, but not the first column where it has names to be copied."""
+    shown = Table(box=None)
+    shown.add_column(first, no_wrap=names, overflow="fold")
+    for heading in others:
+        shown.add_column(heading, overflow="fold")
+    return shown
+
+
+def load(method: str | None, weights: str | None, backbone: str, device: str, switches: list[str] | None) -> Method:
+    """A method ready to predict, with one line about the embedded model where that is what it is."""
+    from zsad import api
+    from zsad.methods.table import method_class, parse_switches
+
+    with err.status(plain(f"loading {weights or method or api.DEFAULT_METHOD} on {backbone}")):
+        kind = method_class(api.method_name(method, weights, backbone))
+        found = api.load(method, weights, backbone, device, **parse_switches(kind, switches or []))
+    if backbone == api.DEFAULT_BACKBONE:
+        trained = f" --weights {api.suggested_weights(found.name)}" if found.stages else ""
+        err.print(
+            f"[dim]{api.DEFAULT_BACKBONE} is the small embedded backbone, for trying things out. For real work: "
+            f"--backbone {found.reference.backbone}{trained}[/]"
+        )
+    return found
+
+
+def must_be_new_checkpoint(to: Path) -> None:
+    """Complain about a name that no checkpoint could be read back from."""
+    if to.suffix != ".safetensors" or to.is_dir():
+        raise ZsadError(f"--out {to} must be a file that ends in .safetensors")
+
+
+def tell(errors: list[str]) -> None:
+    """Say which files were left out, and end with exit code 1 if any was."""
+    for error in errors:
+        err.print(f"[red]left out:[/] {plain(error)}")
+    if errors:
+        raise typer.Exit(1)
