@@ -1,0 +1,107 @@
+"""The datasets of the field: one row each. A row says what the files look like; :mod:`zsad.data.layouts` reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from zsad.data.found import Found, Layout
+from zsad.errors import ZsadError, unknown
+from zsad.types import Sample
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many images somebody counted in one split."""
+
+    split: str  # "train" or "test"
+    normal: int
+    anomalous: int
+    source: str  # who counted: a paper with its table, or the dataset's own page
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file that holds a dataset, or a part of it, at an address that has been stable."""
+
+    url: str
+    sha256: str | None  # of the file; None where nobody published it
+    size: int | None = None  # bytes
+    name: str = ""  # of the file, where the address does not end in it
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One row of the catalog."""
+
+    name: str  # how it is called on the command line
+    title: str  # how the papers call it
+    domain: str  # "industrial" or "medical"
+    modality: str  # "photography", "endoscopy", "radiology (MRI)", ...
+    classes: Mapping[str, str]  # class -> its name for prompts; a single class names all samples, whatever their folder
+    counts: tuple[Count, ...]  # several for one split where sources or packagings differ: each is right for its own
+    metrics: tuple[str, ...]  # "image" where there are normal and anomalous images, "pixel" where there are masks
+    page: str  # where its authors publish it
+    licence: str  # as its authors name it, "not stated" where they name none
+    layouts: tuple[Layout, ...]  # tried in this order; the first is as published
+    tree: str  # how the files lie, as published; one line per folder or kind of file
+    aliases: tuple[str, ...] = ()  # other names, of papers, archives and repositories
+    papers: tuple[str, ...] = ()  # which of the five papers use it: "anomalyclip", "crane", "visualad", ...
+    archives: tuple[Archive, ...] = ()  # what `zsad data fetch` downloads; empty: see page
+    notes: tuple[str, ...] = field(default=())  # what to know before comparing numbers
+
+
+@cache
+def catalog() -> Mapping[str, Dataset]:
+    """All rows by name, in the order of the papers' tables."""
+    from zsad.data.catalog import industrial, later, medical
+
+    return {row.name: row for row in (*industrial.ROWS, *medical.ROWS, *later.ROWS)}
+
+
+def find(name: str) -> Dataset:
+    """The row of a dataset by its name or an alias, in any case and with any punctuation.
+
+    Raises:
+        ZsadError: If there is none; the message proposes the nearest.
+
+    >>> find("MVTec-AD").name
+    'mvtec'
+    """
+    rows = {_plain(word): row for row in catalog().values() for word in (row.name, row.title, *row.aliases)}
+    if _plain(name) not in rows:
+        raise unknown("dataset", name, catalog(), "zsad data list")
+    return rows[_plain(name)]
+
+
+def recognise(found: Found, root: Path) -> Dataset | None:
+    """The row that samples belong to: it has the same classes, several of them, or a name that is the folder's."""
+    classes = {sample.class_name for sample in found.samples}
+    for row in catalog().values():
+        if len(row.classes) > 1 and classes == set(row.classes):
+            return row
+    try:
+        return find(root.resolve().name)
+    except ZsadError:
+        return None
+
+
+def name_samples(samples: list[Sample], row: Dataset) -> list[Sample]:
+    """The same samples under the names of a row: dataset, class where there is one only, name for prompts."""
+    only = next(iter(row.classes)) if len(row.classes) == 1 else None
+    return [
+        dataclasses.replace(
+            sample,
+            dataset=row.name,
+            class_name=only or sample.class_name,
+            prompt_name=row.classes.get(only or sample.class_name, ""),
+        )
+        for sample in samples
+    ]
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))

@@ -1,0 +1,4 @@
+"""Rows to come."""
+from zsad.data.catalog import Dataset
+
+ROWS: tuple[Dataset, ...] = ()

@@ -1,0 +1,4 @@
+"""Miniatures to come."""
+from tests.miniatures import Miniature
+
+MINIATURES: list[Miniature] = []
