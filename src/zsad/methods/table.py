@@ -17,6 +17,7 @@ from zsad.backbones.tokenizer import Tokenizer
 from zsad.backbones.vit import ViT, ViTSize
 from zsad.errors import ZsadError, unknown
 from zsad.methods.base import Method, Reference
+from zsad.options import parse, shown
 
 #: name -> module and class; a new method is one file and one line here
 METHODS = {
@@ -103,37 +104,7 @@ def parse_switches(kind: type[Method], pairs: Sequence[str]) -> dict[str, Any]:
     {'layers': (6, 12), 'object_agnostic': False, 'sigma': 2.0}
     """
     defaults = dataclasses.asdict(kind.config_class())
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if key not in defaults:
-            raise unknown(f"{kind.name} switch", key, defaults, f"zsad methods {kind.name}")
-        if not equals:
-            raise ZsadError(f"--set {pair}: expected {key}=VALUE, such as {key}={_shown(defaults[key])}")
-        try:
-            found[key] = _parse(text, defaults[key])
-        except ValueError as error:
-            raise ZsadError(f"--set {pair}: expected something like {key}={_shown(defaults[key])}") from error
-    return found
-
-
-def _parse(text: str, default: Any) -> Any:
-    """A value of the same type as the default; commas separate several, or semicolons where there are any."""
-    if isinstance(default, tuple):
-        parts = text.split(";" if ";" in text else ",")
-        return tuple(_parse(part.strip(), default[0]) for part in parts if part.strip())
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(text)
-        return text.lower() == "true"
-    return type(default)(text)
-
-
-def _shown(value: Any) -> str:
-    """A value as it is typed after --set."""
-    if isinstance(value, tuple):
-        return (";" if any("," in str(item) or " " in str(item) for item in value) else ",").join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return parse(pairs, defaults, "--set", f"{kind.name} switch", f"zsad methods {kind.name}")
 
 
 @dataclass(frozen=True)
@@ -159,7 +130,7 @@ def describe(name: str) -> Row:
     """
     kind = method_class(name)
     paper = (import_module(kind.__module__).__doc__ or "").partition("\n")[0]
-    switches = tuple(f"{field.name}={_shown(field.default)}" for field in dataclasses.fields(kind.config_class))
+    switches = tuple(f"{field.name}={shown(field.default)}" for field in dataclasses.fields(kind.config_class))
     with torch.device("meta"):
         model = build(name, _sizes_only(kind.reference.backbone))
     learned = sum(parameter.numel() for parameter in model.parameters())
