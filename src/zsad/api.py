@@ -14,12 +14,12 @@ from huggingface_hub import constants
 from PIL import Image
 from torch import Tensor
 
-from zsad.backbones.download import cache_folder, fetch
 from zsad.backbones.registry import BACKBONES
 from zsad.backbones.registry import backbone as backbone_row
 from zsad.backbones.weights import is_path
 from zsad.backbones.weights import load as load_backbone
 from zsad.data.images import preprocess, read_image, to_rgb
+from zsad.download import cache_folder, fetch
 from zsad.errors import ZsadError
 from zsad.methods.base import Method, nothing_to_learn
 from zsad.methods.checkpoints import load as load_checkpoint

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from huggingface_hub import constants
 from torch import Tensor, nn
 
-from zsad.backbones.download import cache_folder, fetch
 from zsad.backbones.files import read_tensors
-from zsad.backbones.registry import IMAGENET_MEAN, IMAGENET_STD, UrlFile
+from zsad.backbones.registry import IMAGENET_MEAN, IMAGENET_STD
+from zsad.download import UrlFile, cache_folder, fetch
 from zsad.errors import ZsadError
 
 #: torchvision's ResNet18_Weights.IMAGENET1K_V1 (BSD-3-Clause). The name of the file carries the beginning of its hash;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import zipfile
@@ -51,16 +50,6 @@ def weight_files(path: Path) -> list[Path]:
             f"{path} names {len(shards)} shards; absent: {', '.join(absent[:5]) or 'all'}; copy them beside it"
         )
     return [path.parent / name for name in shards]
-
-
-def sha256(paths: Iterable[Path]) -> str:
-    """Hexadecimal SHA-256 of the files' contents, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

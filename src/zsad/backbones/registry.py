@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zsad.download import UrlFile
 from zsad.errors import unknown
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -19,15 +20,6 @@ class HubFile:
     repository: str
     revision: str
     file: str
-    sha256: str | None = None
-    size: int | None = None  # bytes
-
-
-@dataclass(frozen=True)
-class UrlFile:
-    """A file behind a plain address."""
-
-    url: str
     sha256: str | None = None
     size: int | None = None  # bytes
 

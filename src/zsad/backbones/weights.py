@@ -13,11 +13,12 @@ from torch import Tensor
 
 from zsad.backbones.clip import CLIP, HF_CLIP, OPENAI, build_clip
 from zsad.backbones.dinov2 import HF_DINOV2, HUB_DINOV2, build_dinov2
-from zsad.backbones.download import cache_folder, download
-from zsad.backbones.files import is_torchscript, read_json, read_tensors, sha256, weight_files
+from zsad.backbones.download import download
+from zsad.backbones.files import is_torchscript, read_json, read_tensors, weight_files
 from zsad.backbones.keys import Checkpoint, KeyTable
 from zsad.backbones.registry import BACKBONES, MERGES, Backbone, backbone
 from zsad.backbones.tokenizer import Tokenizer, clip_tokenizer_from_merges
+from zsad.download import cache_folder, sha256
 from zsad.errors import ZsadError
 
 _BUILDERS: tuple[tuple[KeyTable, Callable[[Checkpoint, Mapping[str, Any], str], CLIP]], ...] = (
@@ -26,7 +27,6 @@ _BUILDERS: tuple[tuple[KeyTable, Callable[[Checkpoint, Mapping[str, Any], str], 
     (HF_DINOV2, build_dinov2),
     (HUB_DINOV2, build_dinov2),
 )
-_MERGES_FILE = MERGES.url.rpartition("/")[2]
 _OPENAI_FILES = re.compile(r"openai|quick_?gelu|^ViT-(B-32|B-16|L-14|L-14-336px)\.pt$", re.IGNORECASE)
 
 
@@ -136,9 +136,9 @@ def _normalisation(model: CLIP, folder: Path) -> None:
 
 def _tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
     """The tokenizer beside the weights, or for CLIP's own vocabulary one from a cache."""
-    places = [folder / "tokenizer.json", folder / _MERGES_FILE]
+    places = [folder / "tokenizer.json", folder / MERGES.file_name]
     if vocabulary == 49408:
-        places += [cache_folder() / row.name / _MERGES_FILE for row in BACKBONES.values() if row.text]
+        places += [cache_folder() / row.name / MERGES.file_name for row in BACKBONES.values() if row.text]
         hubs = [row.hub for row in BACKBONES.values() if row.text and row.hub]
         cached = [try_to_load_from_cache(hub.repository, "tokenizer.json", revision=hub.revision) for hub in hubs]
         places += [Path(path) for path in cached if isinstance(path, str)]
@@ -147,5 +147,5 @@ def _tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
             return Tokenizer.load(place) if place.suffix == ".json" else clip_tokenizer_from_merges(place)
     raise ZsadError(
         f"no tokenizer for the weights in {folder}: they hold none, and no cache has OpenAI's.\n"
-        f"  Put tokenizer.json or {_MERGES_FILE} beside them; the latter is at\n  {MERGES.url}"
+        f"  Put tokenizer.json or {MERGES.file_name} beside them; the latter is at\n  {MERGES.url}"
     )

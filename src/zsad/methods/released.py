@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zsad.backbones.registry import BACKBONES, UrlFile
+from zsad.backbones.registry import BACKBONES
+from zsad.download import UrlFile
 from zsad.errors import ZsadError, unknown
 
 
