@@ -30,3 +30,14 @@ class Reading:
             raise ZsadError(f"reading: window is a centre and a width above 0, such as 40,400; got {self.window}")
         if self.mask_above < 0 or self.max_pixels < 1:
             raise ZsadError("reading: mask_above is 0 or more, max_pixels 1 or more")
+        if self.background != "white":
+            _must_be_colour(self.background)
+
+
+def _must_be_colour(name: str) -> None:
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(name)
+    except ValueError as error:
+        raise ZsadError(f'reading: background is a colour such as black or "#808080"; got {name!r}') from error
