@@ -1,4 +1,4 @@
-"""Where samples come from: folders, image files, and the synthetic set."""
+"""Where samples come from: any folder, the datasets of the field, image files, and the synthetic set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     """Submodules are imported when they are first used."""
-    if name in ("dataset", "found", "images", "layouts", "reading", "synthetic"):
+    try:
         return importlib.import_module(f"zsad.data.{name}")
-    raise AttributeError(f"module 'zsad.data' has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        if error.name != f"zsad.data.{name}":
+            raise
+        raise AttributeError(f"module 'zsad.data' has no attribute {name!r}") from None

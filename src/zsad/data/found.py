@@ -52,13 +52,17 @@ def told(problems: Iterable[Problem], root: Path | None = None, most: int = 5) -
     """
     kinds: dict[str, list[str]] = {}
     for problem in problems:
-        inside = root is not None and problem.path.is_relative_to(root)
-        name = str(problem.path.relative_to(root) if root is not None and inside else problem.path)
+        name = shown(problem.path, root)
         kinds.setdefault(problem.kind, []).append(f"{name} ({problem.note})" if problem.note else name)
     return [
         f"{len(names)} {kind}: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if names[most:] else "")
         for kind, names in kinds.items()
     ]
+
+
+def shown(path: Path, root: Path | None) -> str:
+    """A path as seen from `root`, or as it is where it does not lie there."""
+    return str(path.relative_to(root) if root is not None and path.is_relative_to(root) else path)
 
 
 def must_be_sound(found: Found, root: Path) -> list[Sample]:

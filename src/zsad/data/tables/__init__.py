@@ -1,0 +1,105 @@
+"""Tables that name images: manifests of zsad, anybody's CSV, JSON lines and Parquet, meta.json of the repositories."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from zsad.data.found import Found
+from zsad.data.tables import formats
+from zsad.data.tables.columns import FIELDS, Table, recognised
+from zsad.data.tables.meta import write_meta
+from zsad.data.tables.places import below
+from zsad.data.tables.rows import to_samples
+from zsad.errors import ZsadError
+from zsad.types import Sample
+
+__all__ = ["csv_table", "meta_json", "read_table", "write_meta", "write_table"]
+
+
+def read_table(path: str | Path, images: str | Path | None = None) -> Found:
+    """The samples of a table, in the order of its rows.
+
+    Columns are known by their names: see :data:`zsad.data.tables.columns.NAMES`. For what their values mean, and what
+    becomes of rows that are not sound, see :func:`zsad.data.tables.rows.to_samples`; for how paths and bare names are
+    found, see :class:`zsad.data.tables.places.Places`.
+
+    Args:
+        path: A .csv, .tsv, .jsonl, .parquet, or a .json with a list of rows or in the shape of a meta.json.
+        images: Folder that its paths are relative to. None tells it by the files: the folder of the table or, but not
+            for a meta.json, one of the two above.
+
+    Raises:
+        ZsadError: If the file is no table, or no column, or more than one, can be the images.
+    """
+    path = Path(path)
+    table = formats.read(path)
+    above = () if table.kind == "meta.json" else Path(os.path.abspath(path.parent)).parents[:2]
+    return to_samples(table, [Path(images)] if images else [path.parent, *above], Sample(path))
+
+
+def write_table(samples: Sequence[Sample], path: str | Path) -> None:
+    """Write a manifest, whole or not at all: one row per sample, one column per field.
+
+    Paths are relative to the manifest for files in its folder and below, so that the folder can be moved, and absolute
+    for others. :func:`read_table` gives the same samples.
+
+    Args:
+        samples: At least one.
+        path: The suffix tells the format: .jsonl, .parquet, .csv or .tsv; .json for :func:`write_meta`.
+
+    Raises:
+        ZsadError: If there are no samples, the format is not known or cannot hold them, or the file cannot be written.
+    """
+    path = Path(path)
+    if not samples:
+        raise ZsadError(f"{path}: no samples to write; expected at least one image")
+    if path.suffix.lower() == ".json":
+        write_meta(samples, path)
+    else:
+        formats.write([_row(sample, path.parent) for sample in samples], path)
+
+
+def _row(sample: Sample, folder: Path) -> formats.Row:
+    row = {field: getattr(sample, field) for field in FIELDS}
+    for field in ("image", "mask"):
+        file = row[field]
+        row[field] = file if file is None else below(file, folder) or Path(os.path.abspath(file)).as_posix()
+    return {**row, "part": "{}/{}".format(*sample.part) if sample.part else None}
+
+
+def csv_table(root: Path) -> Found | None:
+    """A folder with one CSV of its images: VisA's split_csv/1cls.csv, else a CSV in it, or <folder>/labels.csv.
+
+    A CSV counts if a column names the images, and another says more about them. Where there are several, it is not
+    known which is meant. Without columns for them, class and dataset are named after the folder.
+    """
+    visa = root / "split_csv" / "1cls.csv"  # beside it lie 2cls_fewshot.csv and 2cls_highshot.csv
+    paths = [visa] if visa.is_file() else [*root.glob("*.[cC][sS][vV]"), *root.glob("*/labels.csv")]
+    tables = [table for path in paths if (table := _of_images(path))]
+    return _in_folder(root, tables[0]) if len(tables) == 1 else None
+
+
+def meta_json(root: Path) -> Found | None:
+    """A folder with the meta.json of the research repositories."""
+    table = _of_images(root / "meta.json")
+    return _in_folder(root, table) if table and table.kind == "meta.json" else None
+
+
+def _of_images(path: Path) -> Table | None:
+    """A table that says more about images than where they are, None where a file is not such a table."""
+    try:
+        table = formats.read(path)
+        return table if len(recognised(table)) > 1 else None
+    except ZsadError:
+        return None
+
+
+def _in_folder(root: Path, table: Table) -> Found | None:
+    name = root.resolve().name
+    bases = dict.fromkeys([root, table.path.parent])
+    try:
+        return to_samples(table, list(bases), Sample(root, class_name=name, dataset=name))
+    except ZsadError:  # a value that is no text
+        return None
