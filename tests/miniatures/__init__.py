@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ class Miniature:
 def picture(path: Path, number: int = 0, size: tuple[int, int] = (SIDE, SIDE), mode: str = "RGB") -> None:
     """A small image with its own content; `number` makes files of one set differ. `size` is (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    seed = sum(map(ord, path.as_posix()[-40:])) * 1009 + number
+    seed = [crc32(path.as_posix()[-72:].encode()), number]
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(path)
 

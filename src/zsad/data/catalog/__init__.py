@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from zsad.data.found import Found, Layout
+from zsad.download import UrlFile
 from zsad.errors import ZsadError, unknown
 from zsad.types import Sample
 
@@ -21,16 +22,6 @@ class Count:
     normal: int
     anomalous: int
     source: str  # who counted: a paper with its table, or the dataset's own page
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A file that holds a dataset, or a part of it, at an address that has been stable."""
-
-    url: str
-    sha256: str | None  # of the file; None where nobody published it
-    size: int | None = None  # bytes
-    name: str = ""  # of the file, where the address does not end in it
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,7 @@ class Dataset:
     tree: str  # how the files lie, as published; one line per folder or kind of file
     aliases: tuple[str, ...] = ()  # other names, of papers, archives and repositories
     papers: tuple[str, ...] = ()  # which of the five papers use it: "anomalyclip", "crane", "visualad", ...
-    archives: tuple[Archive, ...] = ()  # what `zsad data fetch` downloads; empty: see page
+    archives: tuple[UrlFile, ...] = ()  # what `zsad data fetch` downloads; empty: see page
     notes: tuple[str, ...] = field(default=())  # what to know before comparing numbers
 
 
@@ -77,12 +68,14 @@ def find(name: str) -> Dataset:
     return rows[_plain(name)]
 
 
-def recognise(found: Found, root: Path) -> Dataset | None:
-    """The row that samples belong to: it has the same classes, several of them, or a name that is the folder's."""
+def by_classes(found: Found) -> Dataset | None:
+    """The row with exactly the classes of some samples, where it has several."""
     classes = {sample.class_name for sample in found.samples}
-    for row in catalog().values():
-        if len(row.classes) > 1 and classes == set(row.classes):
-            return row
+    return next((row for row in catalog().values() if len(row.classes) > 1 and classes == set(row.classes)), None)
+
+
+def by_folder(root: Path) -> Dataset | None:
+    """The row whose name or alias a folder has."""
     try:
         return find(root.resolve().name)
     except ZsadError:
