@@ -17,9 +17,9 @@ _INFERNO = (
     (0, 0, 4), (22, 11, 57), (66, 10, 104), (106, 23, 110), (147, 38, 103), (188, 55, 84),
     (221, 81, 58), (243, 120, 25), (252, 165, 10), (246, 215, 70), (252, 255, 164),
 )  # fmt: skip
-_PAPER, _INK, _QUIET, _EDGE = (255, 255, 255), (28, 30, 34), (105, 109, 117), (222, 224, 228)
-_DECISIONS = {"anomalous": (190, 50, 20), "normal": (0, 105, 120)}
-_LINE, _TRUTH = (255, 255, 255), (0, 230, 215)  # contour of the map, of the ground truth
+PAPER, INK, QUIET, EDGE = (255, 255, 255), (28, 30, 34), (105, 109, 117), (222, 224, 228)
+DECISIONS = {"anomalous": (190, 50, 20), "normal": (0, 105, 120)}
+_LINE, TRUTH = (255, 255, 255), (0, 230, 215)  # contour of the map, of the ground truth
 _GREY = 205  # what the colour bar lies on, in place of a photograph
 _BAR = 150  # width of the colour bar
 _FINER = 3  # contours are found on a grid this much finer than the picture
@@ -74,7 +74,7 @@ def outlined(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
     finer = (image.width * _FINER, image.height * _FINER)
     touched = np.asarray(_to_plane(mask).resize(finer, Image.Resampling.BOX)) > 0
     covered = _to_plane(touched).filter(ImageFilter.MaxFilter(2 * _FINER + 1)).reduce(_FINER)
-    return _to_image(_outlined(np.asarray(image.convert("RGB"), np.float32), covered, _TRUTH))
+    return _to_image(_outlined(np.asarray(image.convert("RGB"), np.float32), covered, TRUTH))
 
 
 def resize_map(map: Map, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -94,7 +94,7 @@ def colour_bar(width: int, height: int, scale: Scale = (0.0, 1.0), threshold: fl
     if threshold is not None:
         x = round(np.clip((threshold - scale[0]) / (scale[1] - scale[0]), 0, 1) * (width - 1))
         draw = ImageDraw.Draw(bar)
-        draw.rectangle((x - 2, 0, x + 2, height), fill=_INK)
+        draw.rectangle((x - 2, 0, x + 2, height), fill=INK)
         draw.rectangle((x - 1, 0, x + 1, height), fill=_LINE)
     return bar
 
@@ -149,7 +149,7 @@ def contact_sheet(overlays: Sequence[Image.Image], columns: int = 2) -> Image.Im
         raise ZsadError(f"a contact sheet needs pictures and columns; got {len(overlays)} and {columns}")
     columns = min(columns, len(overlays))
     width, height = max(p.width for p in overlays), max(p.height for p in overlays)
-    sheet = Image.new("RGB", (columns * width, -(-len(overlays) // columns) * height), _PAPER)
+    sheet = Image.new("RGB", (columns * width, -(-len(overlays) // columns) * height), PAPER)
     for i, picture in enumerate(overlays):
         sheet.paste(picture, (i % columns * width, i // columns * height))
     return sheet
@@ -163,13 +163,13 @@ def _framed(
     wide, high = next(iter(panels.values())).size
     cell = max(wide, 190)  # room for the words, however narrow the panels
     size = (2 * margin + len(panels) * (cell + gap) - gap, top + high + strip)
-    frame = Image.new("RGB", size, _PAPER)
+    frame = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(frame)
     for i, (name, panel) in enumerate(panels.items()):
         left = margin + i * (cell + gap)
-        draw.text((left, top - 8), name, fill=_QUIET, font=_font(14), anchor="ls")
+        draw.text((left, top - 8), name, fill=QUIET, font=font(14), anchor="ls")
         frame.paste(panel, (left, top))
-        draw.rectangle((left - 1, top - 1, left + wide, top + high), outline=_EDGE)
+        draw.rectangle((left - 1, top - 1, left + wide, top + high), outline=EDGE)
     middle = top + high + strip // 2
     _write_score(frame, (margin, middle), score, decision)
     _draw_scale(frame, (size[0] - margin, middle), scale, threshold)
@@ -181,14 +181,14 @@ def _write_score(frame: Image.Image, at: tuple[int, int], score: float, decision
     x, y = at
     draw = ImageDraw.Draw(frame)
     words = f"score {score:.3f}"
-    draw.text((x, y), words, fill=_INK, font=_font(18), anchor="lm")
+    draw.text((x, y), words, fill=INK, font=font(18), anchor="lm")
     if decision:
-        left = x + round(draw.textlength(words, _font(18))) + 12
-        width = round(draw.textlength(decision, _font(15))) + 22
+        left = x + round(draw.textlength(words, font(18))) + 12
+        width = round(draw.textlength(decision, font(15))) + 22
         pill = Image.new("L", (4 * width, 4 * 26))  # drawn larger, for smooth ends
         ImageDraw.Draw(pill).rounded_rectangle((0, 0, 4 * width - 1, 4 * 26 - 1), 4 * 13, fill=255)
-        frame.paste(_DECISIONS.get(decision, _QUIET), (left, y - 13), pill.reduce(4))
-        draw.text((left + width / 2, y), decision, fill=_PAPER, font=_font(15), anchor="mm")
+        frame.paste(DECISIONS.get(decision, QUIET), (left, y - 13), pill.reduce(4))
+        draw.text((left + width / 2, y), decision, fill=PAPER, font=font(15), anchor="mm")
 
 
 def _draw_scale(frame: Image.Image, at: tuple[int, int], scale: Scale, threshold: float | None) -> None:
@@ -196,10 +196,10 @@ def _draw_scale(frame: Image.Image, at: tuple[int, int], scale: Scale, threshold
     x, y = at
     draw = ImageDraw.Draw(frame)
     first, last = (f"{end:.3g}" for end in scale)
-    draw.text((x, y), last, fill=_QUIET, font=_font(14), anchor="rm")
-    right = x - round(draw.textlength(last, _font(14))) - 6
+    draw.text((x, y), last, fill=QUIET, font=font(14), anchor="rm")
+    right = x - round(draw.textlength(last, font(14))) - 6
     frame.paste(colour_bar(_BAR, 12, scale, threshold), (right - _BAR, y - 6))
-    draw.text((right - _BAR - 6, y), first, fill=_QUIET, font=_font(14), anchor="rm")
+    draw.text((right - _BAR - 6, y), first, fill=QUIET, font=font(14), anchor="rm")
 
 
 def _outlined(pixels: NDArray[np.float32], covered: Image.Image, line: tuple[int, int, int]) -> NDArray[np.float32]:
@@ -250,5 +250,6 @@ def _table() -> NDArray[np.uint8]:
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The typeface of all pictures; `size` in pixels."""
     return ImageFont.load_default(size)
