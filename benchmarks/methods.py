@@ -27,7 +27,7 @@ from rich.console import Console
 from zsad.api import input_size
 from zsad.backbones.clip import CLIP
 from zsad.backbones.weights import load as load_backbone
-from zsad.data.layouts import folder
+from zsad.data.index import samples_of
 from zsad.evaluate import COLUMNS, score_samples, table
 from zsad.methods.base import Method
 from zsad.methods.checkpoints import load
@@ -58,7 +58,7 @@ def trained(variant: str, seed: int, chosen: argparse.Namespace) -> Method:
     path = chosen.out / f"{variant}-{seed}.safetensors"
     if not path.exists():
         start = time.perf_counter()
-        train(method, folder(chosen.auxiliary), input_size(method), replace(plan, seed=seed))
+        train(method, samples_of(chosen.auxiliary), input_size(method), replace(plan, seed=seed))
         method.save(path)
         note = {"training_seconds": time.perf_counter() - start, "epochs": plan.epochs or method.recipe.epochs}
         path.with_suffix(".json").write_text(json.dumps(note))
@@ -76,7 +76,7 @@ def run(chosen: argparse.Namespace) -> None:
                 if path.exists():
                     continue
                 method = trained(variant, seed, chosen)
-                row = table(score_samples(method, folder(root), input_size(method)))[-1]
+                row = table(score_samples(method, samples_of(root), input_size(method)))[-1]
                 parameters = sum(p.numel() for p in method.parameters())
                 note = {"variant": shown, "seed": seed, "set": root.name, "images": row.images, **row.values}
                 with whole(path) as part:

@@ -20,7 +20,7 @@ from rich.table import Table
 import zsad
 from zsad.api import input_size
 from zsad.data.images import read_image
-from zsad.data.layouts import folder
+from zsad.data.index import samples_of
 from zsad.evaluate import COLUMNS, Scored, class_row, score_samples
 from zsad.maps import smooth
 
@@ -42,7 +42,7 @@ def main() -> None:
     size = input_size(method)
     shown = Table("images of", "scorer", "images", *(heading for _, heading in COLUMNS), box=None)
     for root in parser.parse_args().folders:
-        ours = [one for one in score_samples(method, folder(root), size) if not one.error]
+        ours = [one for one in score_samples(method, samples_of(root), size) if not one.error]
         for name, scored in (("anomalyclip on tiny", ours), ("gradient energy", list(gradient_energy(ours, size)))):
             values = class_row(root.name, scored).values
             cells = ("-" if np.isnan(value) else f"{100 * value:.1f}" for value in (values[key] for key, _ in COLUMNS))

@@ -22,7 +22,7 @@ from zsad.backbones import weights
 from zsad.backbones.clip import CLIP, TextSize, TextTower
 from zsad.backbones.vit import ViT, ViTSize
 from zsad.data import synthetic
-from zsad.data.layouts import folder
+from zsad.data.index import samples_of
 from zsad.errors import ZsadError
 from zsad.methods.aaclip import AACLIP, Config, adapted, blur, linear, patch_scores
 from zsad.methods.conversion import convert, left_out
@@ -304,7 +304,7 @@ def test_the_first_stage_changes_text_only_and_the_second_one_never() -> None:
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     root = tmp_path_factory.mktemp("set") / "auxiliary"
     synthetic.write(root, "auxiliary", normal=1, anomalous=1, size=64)
-    return folder(root)[:6]
+    return samples_of(root)[:6]
 
 
 def trained(samples: list[Any]) -> tuple[dict[str, Tensor], list[set[str]]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zsad.data.dataset import Notes
 from zsad.data.images import read_image
+from zsad.data.reading import FITS, Reading
 from zsad.errors import ZsadError
 from zsad.methods.base import Method
 from zsad.methods.features import TowerFeatures
@@ -41,6 +45,7 @@ class _Towers(torch.nn.Module):
         super().__init__()
         self.logit_scale = torch.nn.Parameter(torch.zeros(()))
         self.name, self.digest, self.mean, self.std = "none", "0", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        self.visual = SimpleNamespace(size=SimpleNamespace(patch=4))
 
 
 class Brightness(Method):
@@ -52,12 +57,14 @@ class Brightness(Method):
     def __init__(self, config: _Config | None = None) -> None:
         super().__init__(_Towers(), config or _Config())  # type: ignore[arg-type]
         self.seen: list[int] = []
+        self.told: list[str] = []
 
     def encode(self, images: Tensor) -> TowerFeatures:
         self.seen.append(len(images))
         return TowerFeatures((SIZE, SIZE), (SIZE, SIZE), images[:, 0], images[:, :1])
 
     def score(self, features: TowerFeatures, class_names: Sequence[str] | None = None) -> Prediction:
+        self.told += class_names or []
         return Prediction(self.config.gain * features.image.mean((1, 2)), features.image)
 
     def loss(
@@ -311,6 +318,78 @@ def test_a_file_that_cannot_be_written_is_told_by_name_and_leaves_no_part(photos
     with pytest.raises(ZsadError, match=r"cannot write .*1\.tiff"):
         run(photos, tmp_path / "out")
     assert not list((tmp_path / "out/maps").rglob("*.part"))
+
+
+def test_each_file_can_have_a_class_name_of_its_own(photos: Photos, tmp_path: Path) -> None:
+    method, names = Brightness(), dict(zip(photos.paths, ("nut", "bolt", "nut"), strict=True))
+    run(photos, tmp_path / "out", method, class_name=names)
+    assert method.told == ["nut", "bolt", "nut"]
+    run(photos, tmp_path / "out", method, class_name=names, resume=True)
+    with pytest.raises(ZsadError, match="class_name: 'one for each file, sha256"):
+        run(photos, tmp_path / "out", method, class_name={**names, photos.paths[0]: "bolt"}, resume=True)
+
+
+def test_a_file_without_a_class_name_is_told_before_anything_is_written(photos: Photos, tmp_path: Path) -> None:
+    with pytest.raises(ZsadError, match=r"c.1\.png: no class name"):
+        predict_files(
+            Brightness(), photos.paths, tmp_path / "out", size=SIZE, class_name=dict.fromkeys(photos.paths[:2], "nut")
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_resume_with_another_reading_is_refused_both_ways(photos: Photos, tmp_path: Path) -> None:
+    padded = Reading(fit="pad")
+    for first, second in ((Reading(), padded), (padded, Reading()), (padded, Reading(fit="keep"))):
+        run(photos, tmp_path / "out", reading=first, overwrite=True)
+        run(photos, tmp_path / "out", reading=first, resume=True)
+        with pytest.raises(ZsadError, match=r"reading: .*'?(pad|None)'?.*, now"):
+            run(photos, tmp_path / "out", reading=second, resume=True)
+
+
+def test_a_run_from_before_there_were_switches_of_reading_goes_on(photos: Photos, tmp_path: Path) -> None:
+    run(photos, tmp_path / "out")
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    del settings["reading"]
+    (tmp_path / "out/settings.json").write_text(json.dumps(settings))
+    again = Brightness()
+    run(photos, tmp_path / "out", again, resume=True)
+    assert again.seen == []
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [(48, 16), (16, 48)])
+def test_maps_lie_over_the_image_whatever_its_fit(tmp_path: Path, fit: str, size: tuple[int, int]) -> None:
+    photos = Photos(tmp_path / "photos")
+    path, values = photos.add("half.png", 0, size), np.zeros(size[::-1], np.uint8)
+    values[: size[1] // 2, : size[0] // 2] = 255
+    Image.fromarray(values).save(path)
+    run(photos, tmp_path / "out", reading=Reading(fit=fit), size=32)
+    written = tifffile.imread(tmp_path / "out/maps/half.tiff")
+    assert written.shape == values.shape
+    assert np.abs(written - values / 255).mean() < 0.1  # the edges of the bright quarter are not sharp
+
+
+def test_rows_do_not_depend_on_the_workers(photos: Photos, tmp_path: Path) -> None:
+    photos.paths.insert(1, tmp_path / "missing.png")
+    here, there = run(photos, None), run(photos, None, workers=2)
+    assert [(row.path, row.error) for row in here] == [(row.path, row.error) for row in there]
+    assert [row.map_p99 for row in here if not row.error] == [row.map_p99 for row in there if not row.error]
+
+
+def test_workers_that_cannot_be_had_end_the_run_with_what_to_do(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    with pytest.raises(ZsadError, match="--workers 0"):
+        run(photos, None, workers=1)
+
+
+def test_a_run_collects_the_rules_that_were_applied(photos: Photos) -> None:
+    Image.new("RGBA", (8, 8), (0, 0, 0, 9)).save(photos.paths[1])
+    notes = Notes()
+    run(photos, None, notes=notes)
+    (line,) = notes.lines()
+    assert line.endswith(str(photos.paths[1]))
 
 
 def test_progress_counts_every_row(photos: Photos) -> None:

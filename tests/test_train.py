@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ from PIL import Image
 from zsad import train as training
 from zsad.backbones import weights
 from zsad.data import synthetic
-from zsad.data.layouts import folder
+from zsad.data.index import samples_of
+from zsad.data.reading import FITS, Reading
 from zsad.errors import ZsadError
 from zsad.evaluate import Row, class_row, mean_row, score_samples, table, write_csv
 from zsad.methods.base import Method
 from zsad.methods.table import build
 from zsad.train import Plan, train
-from zsad.types import Sample
+from zsad.types import Prediction, Sample
 
 SIZE = 64
 
@@ -28,7 +30,7 @@ SIZE = 64
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     root = tmp_path_factory.mktemp("set") / "auxiliary"
     synthetic.write(root, "auxiliary", normal=1, anomalous=1, size=SIZE)
-    return folder(root)[:12]
+    return samples_of(root)[:12]
 
 
 def untrained() -> Method:
@@ -219,6 +221,101 @@ def test_a_plan_can_change_the_share_of_slow_parameters(samples: list[Sample]) -
 def test_a_share_for_slow_parameters_that_a_method_has_not_is_refused(samples: list[Sample]) -> None:
     with pytest.raises(ZsadError, match="at one rate"):
         train(untrained(), samples, SIZE, Plan(epochs=1, slow=0.5))
+
+
+# --- how images are read
+
+
+def elongated(samples: list[Sample], folder: Path, count: int) -> list[Sample]:
+    """The same samples, of which the first ones are the upper half of their image."""
+    changed = []
+    for i, sample in enumerate(samples[:count]):
+        files = {"image": sample.image, "mask": sample.mask}
+        for kind, file in files.items():
+            if file:
+                files[kind] = folder / f"{kind}{i}.png"
+                with Image.open(file) as image:
+                    image.crop((0, 0, image.width, image.height // 2)).save(files[kind])
+        changed.append(dataclasses.replace(sample, **files))  # type: ignore[arg-type]
+    return [*changed, *samples[count:]]
+
+
+def test_training_sees_masks_where_the_padded_image_lies(samples: list[Sample], tmp_path: Path) -> None:
+    wide = elongated(samples, tmp_path, len(samples))
+    data = training.encode_all(untrained(), wide, SIZE, reading=Reading(fit="pad"))
+    assert data.masks.shape[1:] == (SIZE, SIZE)
+    assert data.masks.any() and not data.masks[:, : SIZE // 4].any() and not data.masks[:, -SIZE // 4 :].any()
+
+
+def test_images_of_one_shape_are_trained_on_as_they_are_and_others_refused(
+    samples: list[Sample], tmp_path: Path
+) -> None:
+    method, keep = untrained(), Reading(fit="keep")
+    train(method, elongated(samples, tmp_path, len(samples)), SIZE, Plan(epochs=1), reading=keep)
+    assert 0 < method.thresholds.pixel < 1
+    with pytest.raises(
+        ZsadError, match=r"48 x 88 pixels.* 64 x 64; training needs one shape, which fit pad or stretch"
+    ):
+        train(untrained(), elongated(samples, tmp_path, 5)[::-1], SIZE, Plan(epochs=1), reading=keep)
+
+
+def test_workers_train_the_same_weights(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, helped = untrained(), untrained()
+    for kept in (training.KEPT_BYTES, 0):
+        monkeypatch.setattr(training, "KEPT_BYTES", kept)
+        train(alone, samples, SIZE, Plan(epochs=1, batch_size=4))
+        train(helped, samples, SIZE, Plan(epochs=1, batch_size=4), workers=1)
+    assert all(torch.equal(value, helped.state_dict()[key]) for key, value in alone.state_dict().items())
+
+
+@pytest.mark.parametrize("kept", [0, training.KEPT_BYTES])
+def test_workers_that_cannot_be_had_are_told(samples: list[Sample], monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+    monkeypatch.setattr(training, "KEPT_BYTES", kept)
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    for run in (train, lambda *given, workers: list(score_samples(*given, workers=workers))):
+        with pytest.raises(ZsadError, match="--workers 0"):
+            run(untrained(), samples, SIZE, workers=1)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_samples_of_any_shape_are_scored_in_order_and_compared_in_one_geometry(
+    samples: list[Sample], tmp_path: Path, fit: str
+) -> None:
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"no image")
+    mixed = [*elongated(samples, tmp_path, 5)[3:7], Sample(bad, label=0), samples[0]]
+    scored = list(score_samples(untrained(), mixed, SIZE, batch_size=4, reading=Reading(fit=fit)))
+    assert [one.sample for one in scored] == mixed
+    assert [one.sample for one in scored if one.error] == [mixed[4]]
+    for one in scored:
+        assert one.error or (one.mask is not None and one.map.shape == one.mask.shape == (SIZE, SIZE))
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_map_is_compared_with_the_mask_of_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: str
+) -> None:
+    mask = np.zeros((32, 96), np.uint8)
+    mask[:16, :40] = 255
+    Image.fromarray(mask).save(tmp_path / "a.png")  # white where it is marked
+    method = untrained()
+    monkeypatch.setattr(method, "predict", lambda x, names: Prediction(x.mean((1, 2, 3)), x[:, 0]))
+    sample = Sample(tmp_path / "a.png", tmp_path / "a.png", label=1)
+    row = class_row("x", list(score_samples(method, [sample], SIZE, reading=Reading(fit=fit))))
+    assert row.values["pixel_f1_max"] > 0.95  # but for its blurred edge
+
+
+def test_methods_are_told_the_prompt_name_only_where_that_is_asked_for(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, told = untrained(), []
+    predict = method.predict
+    monkeypatch.setattr(method, "predict", lambda x, names: told.append(names) or predict(x, names))
+    named = [dataclasses.replace(sample, class_name="pcb1") for sample in samples[:2]]
+    named[0] = dataclasses.replace(named[0], prompt_name="circuit board")
+    for prompt_names in (False, True):
+        list(score_samples(method, named, SIZE, prompt_names=prompt_names))
+    assert told == [["pcb1", "pcb1"], ["circuit board", "pcb1"]]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zsad.api import input_size
 from zsad.data.images import read_image
-from zsad.data.layouts import folder
+from zsad.data.index import samples_of
 from zsad.evaluate import COLUMNS, Row, Scored, score_samples, table
 from zsad.methods.base import Method
 from zsad.report import Example, write_page
@@ -20,14 +20,14 @@ def run(
 
     Args:
         method: Ready to predict.
-        root: A labelled folder, see :func:`zsad.data.layouts.folder`.
+        root: A labelled folder, see :func:`zsad.data.index.samples_of`.
         page: The HTML file; it appears whole or not at all.
         progress: Called once per image.
 
     Returns:
         One row per class, and their mean as the last; the errors of images that could not be read.
     """
-    samples = folder(root)
+    samples = samples_of(root)
     examples: list[Example] = []
     errors: list[str] = []
 

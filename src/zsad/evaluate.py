@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zsad.data.dataset import batches
+from zsad.data.dataset import Batch, Notes, batches
+from zsad.data.fit import restore
+from zsad.data.reading import Reading
 from zsad.methods.base import Method
 from zsad.metrics import image_metrics, pixel_metrics
 from zsad.results import whole
@@ -36,7 +38,7 @@ class Scored:
 
     sample: Sample
     score: float
-    map: Tensor  # [H, W] float32 on the CPU, at the size of the network input
+    map: Tensor  # [H, W] float32 on the CPU, of the whole image at the size of a stretched network input
     mask: Tensor | None  # [H, W] bool, None where the truth is not known
     error: str = ""  # why there is no prediction; then score is NaN and map empty
 
@@ -50,9 +52,15 @@ class Row:
     values: dict[str, float]  # keys of COLUMNS, in [0, 1]
 
 
-@torch.inference_mode()
 def score_samples(
-    method: Method, samples: Sequence[Sample], size: int, batch_size: int = 16, workers: int = 0
+    method: Method,
+    samples: Sequence[Sample],
+    size: int,
+    batch_size: int = 16,
+    workers: int = 0,
+    reading: Reading = Reading(),
+    prompt_names: bool = False,
+    notes: Notes | None = None,
 ) -> Iterator[Scored]:
     """Every sample once, in order, one batch in memory at a time; an unreadable one comes with its error.
 
@@ -61,20 +69,31 @@ def score_samples(
         samples: Any; labels and masks are passed on where they are known.
         size: Side of the network input in pixels.
         batch_size: Images that go through the tower at once; the predictions do not depend on it.
-        workers: Processes that decode ahead.
+        workers: Processes that read ahead; 0 reads in this one.
+        reading: How files become pixels. Maps and masks are those of the stretched image, whatever its fit.
+        prompt_names: Tell the method what a person would call the object where that is known, not the class name.
+        notes: Takes the rules that were applied in reading.
     """
     towers = method.backbone
-    read = batches(samples, size, towers.mean, towers.std, batch_size, workers)
-    for first, batch in zip(range(0, len(samples), batch_size), read, strict=True):
+    multiple = towers.visual.size.patch
+    read = batches(samples, size, towers.mean, towers.std, batch_size, workers, reading=reading, multiple=multiple)
+    for batch in read:
+        if notes is not None:
+            notes.add(batch)
         said = {id(sample): _failed(sample, error) for sample, error in batch.errors}
-        if batch.samples:
-            images = batch.images.to(towers.logit_scale.device)
-            made = method.predict(images, [sample.class_name for sample in batch.samples])
-            scores, maps = made.score.cpu().tolist(), made.map.float().cpu()
-            for i, sample in enumerate(batch.samples):
-                mask = None if batch.masks is None else batch.masks[i]
-                said[id(sample)] = Scored(sample, scores[i], maps[i], mask)
-        yield from (said[id(sample)] for sample in samples[first : first + batch_size])
+        said |= {id(scored.sample): scored for scored in _scored(method, batch, size, prompt_names)}
+        yield from (said[id(sample)] for sample in batch.covers)
+
+
+@torch.inference_mode()
+def _scored(method: Method, batch: Batch, size: int, prompt_names: bool) -> list[Scored]:
+    if not batch.samples:
+        return []
+    names = [(prompt_names and sample.prompt_name) or sample.class_name for sample in batch.samples]
+    made = method.predict(batch.images.to(method.backbone.logit_scale.device), names)
+    scores, maps = made.score.cpu().tolist(), restore(made.map.float().cpu(), batch.boxes, (size, size))
+    masks = [None] * len(scores) if batch.masks is None else batch.masks
+    return [Scored(*one) for one in zip(batch.samples, scores, maps, masks, strict=True)]
 
 
 def _failed(sample: Sample, error: str) -> Scored:

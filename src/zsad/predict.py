@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save
 
-from zsad.data.dataset import Batch, batches
+from zsad.data.dataset import Batch, Notes, batches
+from zsad.data.fit import restore
 from zsad.data.images import read_image
+from zsad.data.reading import Reading
 from zsad.errors import ZsadError
 from zsad.methods.base import Method
 from zsad.pictures import overlay, resize_map
@@ -37,7 +41,11 @@ class _Task:
     device: torch.device
     threshold: float | None
     contour: float  # value of the map
-    class_name: str
+    names: dict[Path, str]  # what each file shows
+    named: str  # the same for settings.json
+    reading: Reading
+    workers: int
+    notes: Notes | None
 
 
 def predict_files(
@@ -54,7 +62,10 @@ def predict_files(
     maps: bool = True,
     resume: bool = False,
     overwrite: bool = False,
-    class_name: str = "object",
+    class_name: str | Mapping[Path, str] = "object",
+    reading: Reading = Reading(),
+    workers: int = 0,
+    notes: Notes | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Row]:
     """Predict image files: one row each, in their order; a file that cannot be read gives a row with an error.
@@ -62,11 +73,11 @@ def predict_files(
     To `out` go `maps/<name>.tiff`, float32 at the size of the upright image; `overlays/<name>.png`, see
     :func:`zsad.pictures.overlay`; and, once the last row has been taken, `predictions.csv` and `predictions.jsonl`.
     For the names see :func:`zsad.results.relative_names`. Each file appears whole or not at all. Kept in memory are one
-    batch, one image, and a few hundred bytes for every file.
+    batch, what workers have read ahead, one image, and a few hundred bytes for every file.
 
     Args:
         method: Set to evaluation, as its backbone is.
-        paths: Image files, as from :func:`zsad.data.layouts.find_images`.
+        paths: Image files, as from :func:`zsad.data.files.find_images`.
         out: Folder to write to, made where missing; None writes nothing.
         size: Side of the network input in pixels.
         batch_size: Images that are computed at a time.
@@ -77,26 +88,41 @@ def predict_files(
         maps: Whether to write maps.
         resume: Go on with an earlier run: an image with a row and all its files is not computed again.
         overwrite: Remove the results of an earlier run first.
-        class_name: For methods whose prompts name the object.
+        class_name: For methods whose prompts name the object: one for all, or one for each file.
+        reading: How files become pixels. Maps are those of the whole image, whatever its fit.
+        workers: Processes that read ahead; 0 reads in this one.
+        notes: Takes the rules that were applied in reading.
         progress: Called before a row is given, with the number of rows including it.
 
     Raises:
         ZsadError: At once if `out` has results and neither `resume` nor `overwrite` is chosen, or was made with other
-            settings or from other files, or if results would take the place of an image. While rows are taken, if a
-            file cannot be written.
+            settings or from other files, if results would take the place of an image, or if a file has no class name.
+            While rows are taken, if a file cannot be written.
     """
     if resume and overwrite:
         raise ZsadError("--resume goes on with earlier results and --overwrite removes them; choose one")
     paths = [Path(path) for path in paths]
     level = method.contour if contour is None else contour
     place = torch.device(device) if device else method.backbone.logit_scale.device
-    task = _Task(method, size, batch_size, place, threshold, level, class_name)
+    names, named = _names(paths, class_name)
+    task = _Task(method, size, batch_size, place, threshold, level, names, named, reading, workers, notes)
     if out is None:
         return _counted(_computed(task, paths, None), progress)
     results = Results(Path(out), paths, maps, overlays)
     kept = results.begin(_settings(task), resume, overwrite)
     todo = [path for path in paths if path not in kept]
     return _counted(results.recorded(paths, kept, _computed(task, todo, results)), progress)
+
+
+def _names(paths: Sequence[Path], given: str | Mapping[Path, str]) -> tuple[dict[Path, str], str]:
+    """What each file shows; and the one name of all, or a digest of who is called what."""
+    if isinstance(given, str):
+        return dict.fromkeys(paths, given), given
+    if unnamed := [str(path) for path in paths if path not in given]:
+        raise ZsadError(f"{unnamed[0]}: no class name; give one name for all files, or one for each")
+    pairs = sorted((os.path.realpath(path), given[path]) for path in paths)
+    digest = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+    return {path: given[path] for path in paths}, f"one for each file, sha256 {digest}"
 
 
 def _settings(task: _Task) -> dict[str, Any]:
@@ -108,8 +134,16 @@ def _settings(task: _Task) -> dict[str, Any]:
         "config": {key: str(value) for key, value in dataclasses.asdict(method.config).items()},
         "weights_sha256": hashlib.sha256(save(state)).hexdigest(),
         **method.trained_on,
-        **{name: getattr(task, name) for name in ("size", "threshold", "contour", "class_name")},
+        **{name: getattr(task, name) for name in ("size", "threshold", "contour")},
+        "class_name": task.named,
+        "reading": _changed(task.reading),
     }
+
+
+def _changed(reading: Reading) -> dict[str, Any] | None:
+    """The switches that were changed; None where none was, as in runs from before there were any."""
+    usual = dataclasses.asdict(Reading())
+    return {key: value for key, value in dataclasses.asdict(reading).items() if value != usual[key]} or None
 
 
 def _counted(rows: Iterator[Row], progress: Callable[[int], None] | None) -> Iterator[Row]:
@@ -124,15 +158,26 @@ def _computed(task: _Task, paths: list[Path], results: Results | None) -> Iterat
     for module in (task.method, *task.method.frozen):
         module.to(task.device).eval()
     backbone = task.method.backbone
-    samples = [Sample(path, class_name=task.class_name) for path in paths]
-    read = batches(samples, task.size, backbone.mean, backbone.std, task.batch_size, with_masks=False)
+    read = batches(
+        [Sample(path, class_name=task.names[path]) for path in paths],
+        task.size,
+        backbone.mean,
+        backbone.std,
+        task.batch_size,
+        task.workers,
+        with_masks=False,
+        reading=task.reading,
+        multiple=backbone.visual.size.patch,
+    )
     start = time.perf_counter()
-    for first, batch in zip(range(0, len(paths), task.batch_size), read, strict=True):
-        said, chunk = _said(task, batch), paths[first : first + task.batch_size]
-        share = (time.perf_counter() - start) / len(chunk)
-        for path in chunk:
+    for batch in read:
+        if task.notes is not None:
+            task.notes.add(batch)
+        said = _said(task, batch)
+        share = (time.perf_counter() - start) / len(batch.covers)
+        for sample in batch.covers:
             start = time.perf_counter()
-            row = _saved(task, *said[path], results)
+            row = _saved(task, *said[sample.image], results)
             yield dataclasses.replace(row, seconds=round(share + time.perf_counter() - start, 4))
         start = time.perf_counter()
 
@@ -144,9 +189,9 @@ def _said(task: _Task, batch: Batch) -> dict[Path, tuple[Row, NDArray[np.float32
     }
     if not batch.samples:
         return said
-    prediction = task.method.predict(batch.images.to(task.device), [sample.class_name for sample in batch.samples])
-    scores, maps = (values.float().cpu().numpy() for values in (prediction.score, prediction.map))
-    for sample, score, map in zip(batch.samples, scores, maps, strict=True):
+    made = task.method.predict(batch.images.to(task.device), [sample.class_name for sample in batch.samples])
+    maps = restore(made.map.float(), batch.boxes, (task.size, task.size)).cpu().numpy()
+    for sample, score, map in zip(batch.samples, made.score.float().cpu().numpy(), maps, strict=True):
         row = _row(sample.image, score, map, task.threshold)
         said[sample.image] = row, None if row.error else map
     return said
@@ -170,7 +215,7 @@ def _saved(task: _Task, row: Row, map: NDArray[np.float32] | None, results: Resu
     if map is None or results is None or not (results.maps or results.overlays):
         return row
     try:
-        image = read_image(row.path)
+        image = read_image(row.path, task.reading)
     except ZsadError as error:
         return Row(row.path, error=str(error))
     plane = resize_map(map, image.size) if results.maps else None

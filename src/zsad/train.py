@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from zsad.data.dataset import batches, masks_known
+from zsad.data.dataset import Batch, Notes, batches, masks_known
+from zsad.data.reading import Reading
 from zsad.errors import ZsadError
 from zsad.methods.base import Method, Stage, Thresholds, nothing_to_learn
 from zsad.methods.features import Features
@@ -17,6 +18,7 @@ from zsad.metrics import f1_max
 from zsad.types import Sample
 
 KEPT_BYTES = 4 * 2**30  # features of this size are kept in memory; larger ones are computed again in every epoch
+ENCODED = 16  # images that go through the frozen tower at once
 KEPT_PIXELS = 5 * 10**7  # of all maps together, for the pixel threshold
 
 Report = Callable[[int, int, dict[str, float]], None]  # step, number of steps, the terms of the loss
@@ -49,8 +51,26 @@ class Encoded:
     class_names: list[str]
 
 
+@dataclass(frozen=True)
+class _Images:
+    """The images of a training, and how they are read."""
+
+    samples: Sequence[Sample]
+    size: int
+    reading: Reading
+    workers: int
+    notes: Notes | None
+
+
 def train(
-    method: Method, samples: Sequence[Sample], size: int, plan: Plan | None = None, report: Report | None = None
+    method: Method,
+    samples: Sequence[Sample],
+    size: int,
+    plan: Plan | None = None,
+    report: Report | None = None,
+    reading: Reading = Reading(),
+    workers: int = 0,
+    notes: Notes | None = None,
 ) -> None:
     """Train what a method learns, in place; its backbone stays as it is.
 
@@ -63,12 +83,17 @@ def train(
         size: Side of the network input in pixels.
         plan: How long and how fast.
         report: Called after each step.
+        reading: How files become pixels. What its fit fills counts as normal; with "keep" all images need one shape.
+        workers: Processes that read ahead; 0 reads in this one.
+        notes: Takes the rules that were applied in reading.
 
     Raises:
-        ZsadError: If labels or masks are missing, a file cannot be read, or the plan does not fit the method.
+        ZsadError: If labels or masks are missing, a file cannot be read, the plan does not fit the method, or images
+            of several shapes are to be kept as they are.
     """
     plan = plan or Plan()
     check(samples)
+    images = _Images(samples, size, reading, workers, notes)
     torch.manual_seed(plan.seed)
     courses = [_course(stage, plan, method, len(samples)) for stage in method.stages]
     if not courses:
@@ -78,13 +103,13 @@ def train(
         before, total = sum(course.steps for course in courses[:number]), sum(course.steps for course in courses)
         kept = None  # what an earlier stage kept goes before this one's is computed
         if fits(course.stage, method, len(samples), size):
-            kept = encode_all(method, samples, size, stage=course.stage)
-        for done, terms in enumerate(_trained(method, course, samples, size, kept), start=before + 1):
+            kept = encode_all(method, samples, size, course.stage, ENCODED, reading, workers, notes)
+        for done, terms in enumerate(_trained(method, course, images, kept), start=before + 1):
             if report:
                 report(done, total, terms)
-    chunks = (range(len(samples))[i : i + 16] for i in range(0, len(samples), 16))
+    chunks = (range(len(samples))[i : i + ENCODED] for i in range(0, len(samples), ENCODED))
     same = courses[-1].stage.encode == method.encode  # a stage may need less of an image than a score does
-    parts = (take(kept, chunk) for chunk in chunks) if kept and same else _encoded(method, samples, size, 16)
+    parts = (take(kept, chunk) for chunk in chunks) if kept and same else _encoded(method, images, ENCODED)
     method.thresholds = best_thresholds(method, parts, len(samples))
 
 
@@ -110,22 +135,27 @@ def _course(stage: Stage, plan: Plan, method: Method, count: int) -> _Course:
     return _Course(stage, recipe, epochs, batch_size, plan.rate or recipe.rate, epochs * -(-count // batch_size))
 
 
-def _trained(
-    method: Method, course: _Course, samples: Sequence[Sample], size: int, kept: Encoded | None
-) -> Iterator[dict[str, float]]:
+def _trained(method: Method, course: _Course, images: _Images, kept: Encoded | None) -> Iterator[dict[str, float]]:
     """Train one stage; the terms of the loss before each step."""
     parameters = course.stage.parameters(method)
     optimizer = make_optimizer(parameters, course.recipe, course.rate)
     method.train()
     done = 0
     for epoch in range(course.epochs):
-        order = torch.randperm(len(samples)).tolist()
-        for chosen in (order[i : i + course.batch_size] for i in range(0, len(order), course.batch_size)):
+        for data in _epoch(method, course, images, kept):
             set_rates(optimizer, course.recipe, epoch, course.epochs, course.rate, done)
-            data = take(kept, chosen) if kept else encode_all(method, [samples[i] for i in chosen], size, course.stage)
             yield step(method, data, optimizer, course.stage)
             done += 1
     method.eval()
+
+
+def _epoch(method: Method, course: _Course, images: _Images, kept: Encoded | None) -> Iterator[Encoded]:
+    """All images once, in an order of its own; from what was kept, or else read and encoded again."""
+    order = torch.randperm(len(images.samples)).tolist()
+    if kept is None:
+        mixed = replace(images, samples=[images.samples[i] for i in order])
+        return _encoded(method, mixed, course.batch_size, course.stage)
+    return (take(kept, order[i : i + course.batch_size]) for i in range(0, len(order), course.batch_size))
 
 
 def step(method: Method, data: Encoded, optimizer: torch.optim.Optimizer, stage: Stage) -> dict[str, float]:
@@ -156,29 +186,67 @@ def fits(stage: Stage, method: Method, count: int, size: int) -> bool:
 
 
 def encode_all(
-    method: Method, samples: Sequence[Sample], size: int, stage: Stage | None = None, batch_size: int = 16
+    method: Method,
+    samples: Sequence[Sample],
+    size: int,
+    stage: Stage | None = None,
+    batch_size: int = ENCODED,
+    reading: Reading = Reading(),
+    workers: int = 0,
+    notes: Notes | None = None,
 ) -> Encoded:
-    """The frozen features of all samples; those of a stage where one is given.
+    """The frozen features of all samples; those of a stage where one is given. For the rest see :func:`train`.
 
     Raises:
         ZsadError: If a file cannot be read: a training set with holes would not be the one that was named.
     """
-    parts = list(_encoded(method, samples, size, batch_size, stage))
+    parts = list(_encoded(method, _Images(samples, size, reading, workers, notes), batch_size, stage))
     features = Features.joined([part.features for part in parts])
     names = [name for part in parts for name in part.class_names]
     return Encoded(features, torch.cat([p.masks for p in parts]), torch.cat([p.labels for p in parts]), names)
 
 
-def _encoded(
-    method: Method, samples: Sequence[Sample], size: int, batch_size: int, stage: Stage | None = None
-) -> Iterator[Encoded]:
-    towers, encode = method.backbone, stage.encode if stage else method.encode
-    for batch in batches(samples, size, towers.mean, towers.std, batch_size):
+def _encoded(method: Method, images: _Images, batch_size: int, stage: Stage | None = None) -> Iterator[Encoded]:
+    """Frozen features, `batch_size` images at a time."""
+    encode, device = stage.encode if stage else method.encode, method.backbone.logit_scale.device
+    shape: torch.Size | None = None
+    for batch in _read(method, images, batch_size):
+        shape = shape or batch.images.shape[2:]
+        if batch.images.shape[2:] != shape:
+            raise _other_shape(batch, shape)
+        assert batch.masks is not None
+        parts = torch.split(batch.images, ENCODED)
+        features = Features.joined([encode(part.to(device)).to(torch.device("cpu")) for part in parts])
+        yield Encoded(features, batch.masks, batch.labels, [sample.class_name for sample in batch.samples])
+
+
+def _read(method: Method, images: _Images, batch_size: int) -> Iterator[Batch]:
+    """Batches without an unreadable file, with masks that lie where the images lie."""
+    towers = method.backbone
+    for batch in batches(
+        images.samples,
+        images.size,
+        towers.mean,
+        towers.std,
+        batch_size,
+        images.workers,
+        reading=images.reading,
+        multiple=towers.visual.size.patch,
+        placed_masks=True,
+    ):
         if batch.errors:
             raise ZsadError(f"the training set has an unreadable file; mend or remove it:\n  {batch.errors[0][1]}")
-        assert batch.masks is not None
-        features = encode(batch.images.to(towers.logit_scale.device)).to(torch.device("cpu"))
-        yield Encoded(features, batch.masks, batch.labels, [sample.class_name for sample in batch.samples])
+        if images.notes is not None:
+            images.notes.add(batch)
+        yield batch
+
+
+def _other_shape(batch: Batch, shape: torch.Size) -> ZsadError:
+    height, width = batch.images.shape[2:]
+    return ZsadError(
+        f"{batch.samples[0].image}: with fit keep it makes an input of {height} x {width} pixels, images before it "
+        f"made {shape[0]} x {shape[1]}; training needs one shape, which fit pad or stretch gives"
+    )
 
 
 def take(data: Encoded, chosen: Sequence[int]) -> Encoded:

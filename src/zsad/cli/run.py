@@ -13,13 +13,16 @@ from rich.table import Table
 from zsad.cli.screen import (
     BackboneName,
     BatchSize,
+    DatasetName,
     Device,
     MethodName,
     MethodOfWeights,
+    ReadingSwitches,
     Root,
     Size,
     Switches,
     Weights,
+    Workers,
     bar,
     columns,
     err,
@@ -27,9 +30,12 @@ from zsad.cli.screen import (
     must_be_new_checkpoint,
     out,
     plain,
+    reading_of,
     tell,
+    tell_notes,
+    workers_for,
 )
-from zsad.errors import ZsadError
+from zsad.errors import ZsadError, unknown
 
 if TYPE_CHECKING:
     from zsad.evaluate import Row
@@ -39,7 +45,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: zsad predict photos/ --out results")
 def predict(
-    paths: Annotated[list[str], typer.Argument(help="Image files, folders, or quoted patterns.")],
+    paths: Annotated[list[str], typer.Argument(help="Image files, folders, quoted patterns, or manifests.")],
     method: MethodOfWeights = None,
     weights: Weights = None,
     backbone: BackboneName = "tiny",
@@ -50,12 +56,16 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="Anomalous from this score on; default: the checkpoint's own.")
     ] = None,
-    name: Annotated[str, typer.Option(help="What is shown, for methods whose prompts name it.")] = "object",
+    name: Annotated[
+        str, typer.Option(help="What is shown, for methods whose prompts name it; a manifest says it itself.")
+    ] = "object",
     maps: Annotated[bool, typer.Option(help="Write float32 TIFF maps.")] = True,
     overlays: Annotated[bool, typer.Option(help="Write PNG overlays.")] = True,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what is in the folder.")] = False,
     switches: Switches = None,
+    reading: ReadingSwitches = None,
+    workers: Workers = None,
 ) -> None:
     """Score images and show where they are anomalous.
 
@@ -63,14 +73,16 @@ def predict(
     error, the others are done, and the exit code is 1 at the end.
     """
     from zsad.api import input_size
-    from zsad.data.layouts import find_images
+    from zsad.data.dataset import Notes
+    from zsad.data.index import images_and_names
     from zsad.predict import predict_files
 
-    files = [file for file in find_images(paths) if to.resolve() not in file.resolve().parents]
+    named = images_and_names(paths, name)
+    files = [file for file in named if to.resolve() not in file.resolve().parents]
     if not files:
         raise ZsadError(f"only results of an earlier run in {', '.join(paths)}; name a folder of photographs")
     found = load(method, weights, backbone, device, switches)
-    rows = []
+    rows, notes, names = [], Notes(), {named[file] for file in files}
     with bar("predicting", len(files)) as advance:
         for row in predict_files(
             found,
@@ -83,7 +95,10 @@ def predict(
             maps=maps,
             resume=resume,
             overwrite=overwrite,
-            class_name=name,
+            class_name=names.pop() if len(names) == 1 else named,
+            reading=reading_of(reading),
+            workers=workers_for(found, workers),
+            notes=notes,
         ):
             rows.append(row)
             advance()
@@ -98,6 +113,7 @@ def predict(
     out.print(shown)
     more = f", the highest 30 shown of {len(scored)}" if len(scored) > 30 else ""
     out.print(f"{len(scored)} images done, {len(unread)} unreadable{more}; results in {plain(to)}")
+    tell_notes(notes)
     if unread:
         raise typer.Exit(1)
 
@@ -118,13 +134,17 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights on one machine.")] = 111,
     switches: Switches = None,
+    dataset: DatasetName = None,
+    reading: ReadingSwitches = None,
+    workers: Workers = None,
 ) -> None:
     """Train a method on an auxiliary dataset, whose test split is used as in the papers."""
     import torch
 
     from zsad.api import choose_device, input_size
     from zsad.backbones.weights import load as load_backbone
-    from zsad.data.layouts import folder
+    from zsad.data.dataset import Notes
+    from zsad.data.index import samples_of
     from zsad.methods.base import nothing_to_learn
     from zsad.methods.table import build, make_config, method_class, parse_switches
     from zsad.train import Plan, check
@@ -132,14 +152,14 @@ def train(
 
     chosen = parse_switches(method_class(method), switches or [])
     must_be_new_checkpoint(to)
-    plan, samples = Plan(epochs, batch_size, rate, slow, seed), folder(root)
+    plan, samples = Plan(epochs, batch_size, rate, slow, seed), samples_of(root, dataset=dataset)
     check(samples)
     torch.manual_seed(seed)
     kind = method_class(method)
     if kind.learns_nothing(config := make_config(kind, chosen)):
         raise nothing_to_learn(method, config)
     model = build(method, load_backbone(backbone, device=choose_device(device)), **chosen)
-    learnable = sum(p.numel() for p in model.parameters())
+    learnable, notes = sum(p.numel() for p in model.parameters()), Notes()
     err.print(f"training {method} on {backbone}: {len(samples)} images, {learnable:,} learnable parameters")
     with bar("encoding, then training", None) as advance:
         steps = 0
@@ -150,8 +170,18 @@ def train(
             words = "  ".join(f"{name} {value:.3f}" for name, value in terms.items())
             advance(1, f"step {step} of {total}  {words}")
 
-        run(model, samples, size or input_size(model), plan, report)
+        run(
+            model,
+            samples,
+            size or input_size(model),
+            plan,
+            report,
+            reading=reading_of(reading),
+            workers=workers_for(model, workers),
+            notes=notes,
+        )
     model.save(to)
+    tell_notes(notes)
     name = plain(to)
     out.print(f"{name}: {steps} steps; try it: zsad evaluate FOLDER --weights {name} --backbone {plain(backbone)}")
 
@@ -167,19 +197,37 @@ def evaluate(
     batch_size: BatchSize = 16,
     to: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as CSV.")] = None,
     switches: Switches = None,
+    dataset: DatasetName = None,
+    names: Annotated[
+        str, typer.Option(help="For prompts: class, as released code has it, or prompt, what a person would say.")
+    ] = "class",
+    reading: ReadingSwitches = None,
+    workers: Workers = None,
 ) -> None:
     """Image and pixel metrics per class, and their mean."""
     from zsad.api import input_size
-    from zsad.data.layouts import folder
+    from zsad.data.dataset import Notes
+    from zsad.data.index import samples_of
     from zsad.evaluate import score_samples, table, write_csv
 
-    samples = folder(root)
+    if names not in ("class", "prompt"):
+        raise unknown("kind of name", names, ("class", "prompt"), "zsad evaluate --help")
+    samples = samples_of(root, dataset=dataset)
     found = load(method, weights, backbone, device, switches)
-    errors = []
+    errors, notes = [], Notes()
     with bar("evaluating", len(samples)) as advance:
 
         def scored() -> Iterator[Any]:
-            for s in score_samples(found, samples, size or input_size(found), batch_size):
+            for s in score_samples(
+                found,
+                samples,
+                size or input_size(found),
+                batch_size,
+                workers_for(found, workers),
+                reading=reading_of(reading),
+                prompt_names=names == "prompt",
+                notes=notes,
+            ):
                 advance()
                 if s.error:
                     errors.append(s.error)
@@ -189,6 +237,7 @@ def evaluate(
     out.print(metrics_table(rows))
     if to:
         write_csv(rows, to)
+    tell_notes(notes)
     tell(errors)
 
 

@@ -17,6 +17,8 @@ from rich.table import Table
 from zsad.errors import ZsadError
 
 if TYPE_CHECKING:
+    from zsad.data.dataset import Notes
+    from zsad.data.reading import Reading
     from zsad.methods.base import Method
 
 out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 250)  # wide where it is piped
@@ -39,7 +41,16 @@ Switches = Annotated[list[str] | None, typer.Option("--set", help="A switch of t
 BackboneName = Annotated[
     str, typer.Option("--backbone", "-b", help="A name of `zsad weights list`, a file or a folder.")
 ]
-Root = Annotated[Path, typer.Argument(help="Labelled: MVTec AD's layout, or normal/ and anomaly/ with masks/.")]
+Root = Annotated[Path, typer.Argument(help="A labelled folder, see `zsad data index`, or a manifest of one.")]
+DatasetName = Annotated[
+    str | None, typer.Option("--dataset", help="Read the folder as this one of `zsad data list`; default: recognised.")
+]
+ReadingSwitches = Annotated[
+    list[str] | None, typer.Option("--read", help="A switch of reading, such as fit=pad; see docs/data.md.")
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes that decode ahead; 0: none; default: by the device.", min=0)
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
 Size = Annotated[int | None, typer.Option(help="Side of the network input in pixels; default: as published.", min=8)]
 BatchSize = Annotated[int, typer.Option(help="Images that go through the tower at once.", min=1)]
@@ -107,3 +118,26 @@ def tell(errors: list[str]) -> None:
         err.print(f"[red]left out:[/] {plain(error)}")
     if errors:
         raise typer.Exit(1)
+
+
+def reading_of(switches: list[str] | None) -> Reading:
+    """The switches of reading from key=value words."""
+    from dataclasses import asdict
+
+    from zsad.data.reading import Reading
+    from zsad.options import parse
+
+    return Reading(**parse(switches or [], asdict(Reading()), "--read", "switch of reading", "docs/data.md"))
+
+
+def workers_for(method: Method, chosen: int | None) -> int:
+    """How many processes read: as chosen, or what suits the device of a method."""
+    from zsad.data.workers import default_workers
+
+    return default_workers(str(method.backbone.logit_scale.device)) if chosen is None else chosen
+
+
+def tell_notes(notes: Notes) -> None:
+    """Say once per run which rules were applied in reading files that are not ordinary photographs."""
+    for line in notes.lines():
+        err.print(f"[dim]{plain(line)}[/]", soft_wrap=True)
