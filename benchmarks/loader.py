@@ -5,7 +5,8 @@
 Photographs are drawn here, enlarged, made noisy and written as JPEG, 1000 x 1000 and 3000 x 2000; those of `--photos`
 are read as well (default: ../shared/data, where it is). Every run is a process of its own, from the first file to the
 last, the start of workers included; all make the same float32 input of 518 x 518 in batches of 8. `behind` waits after
-every batch, so that workers get as far ahead as they may, and the peak shows what that costs.
+every batch, so that workers get as far ahead as they may, and the peak shows what that costs. `scored by tiny` is a
+whole evaluation with the embedded model, at 192 x 192. Linux only.
 """
 
 from __future__ import annotations
@@ -18,21 +19,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader
 
+import zsad
+from zsad.api import input_size
 from zsad.data import synthetic
 from zsad.data.dataset import batches
 from zsad.data.images import preprocess, read_image
+from zsad.data.workers import ordered
+from zsad.evaluate import score_samples
 from zsad.types import Sample
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZE, BATCH = 518, 8
+Bytes = NDArray[np.uint8]  # [B, SIZE, SIZE, 3]
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -76,6 +84,17 @@ def torch_loader(workers: int, start: str) -> Callable[[Sequence[Path]], Iterato
     return read
 
 
+def scored(workers: int) -> Callable[[Sequence[Path]], Iterator[int]]:
+    """A whole evaluation with the embedded model, at its own size."""
+
+    def read(files: Sequence[Path]) -> Iterator[int]:
+        method = zsad.load()  # before the clock starts
+        samples = [Sample(file) for file in files]
+        return (1 for _ in score_samples(method, samples, input_size(method), BATCH, workers))
+
+    return read
+
+
 WAYS: dict[str, Callable[[Sequence[Path]], Iterator[int]]] = {
     "plain loop": plain,
     "batches, 0 workers": loader(0),
@@ -84,6 +103,9 @@ WAYS: dict[str, Callable[[Sequence[Path]], Iterator[int]]] = {
     "batches, 2 workers, behind": loader(2, pause=0.5),
     "DataLoader, 2 workers, fork": torch_loader(2, "fork"),
     "DataLoader, 2 workers, spawn": torch_loader(2, "spawn"),
+    "scored by tiny, 0 workers": scored(0),
+    "scored by tiny, 1 worker": scored(1),
+    "scored by tiny, 2 workers": scored(2),
 }
 
 
@@ -108,9 +130,10 @@ def photographs(folders: Sequence[Path]) -> Iterator[tuple[str, list[Path]]]:
 
 def once(way: str, files: Sequence[Path]) -> dict[str, float]:
     """Speed, CPU time and memory of one pass, in this process."""
+    reading = WAYS[way](files)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before, cpu, began, first, count, worker = peak(), used(), time.perf_counter(), 0.0, 0, 0.0
-    for ready in WAYS[way](files):
+    for ready in reading:
         first, count = first or time.perf_counter() - began, count + ready
         worker = max([worker, *map(peak, children())])
     seconds, milliseconds = time.perf_counter() - began, 1000 * (used() - cpu) / count
@@ -161,6 +184,45 @@ def report(title: str, files: Sequence[Path], images: int, runs: int, ways: Sequ
         print("|", " | ".join((way, rates, *rest)), "|", flush=True)
 
 
+def by_numpy(pixels: Bytes) -> Iterator[object]:
+    """Normalise as `preprocess` does; of the size that is wanted, nothing is resized."""
+    for one in pixels:
+        yield preprocess(Image.fromarray(one), SIZE, MEAN, STD)
+
+
+def by_torch(pixels: Bytes) -> Iterator[object]:
+    """Normalise as `batches` does."""
+    shift, scale = (torch.tensor(values).reshape(3, 1, 1) for values in (MEAN, STD))
+    for image, one in zip(torch.zeros(len(pixels), 3, SIZE, SIZE), pixels, strict=True):
+        yield image.copy_(torch.from_numpy(one).permute(2, 0, 1)).div_(255).sub_(shift).div_(scale)
+
+
+def handed_over(kind: str) -> Callable[[Bytes], Iterator[object]]:
+    """Bring as many images of ones from a worker to the program."""
+    return lambda pixels: ordered(partial(np.ones, dtype=kind), [pixels.shape[1:]] * len(pixels), 1, 2)
+
+
+def parts(images: int, runs: int) -> None:
+    """Print what the parts of a batch cost that are not decoding; the first image of a run is not counted."""
+    pixels = np.random.default_rng(0).integers(0, 256, (images, SIZE, SIZE, 3), np.uint8)
+    torch.set_num_threads(1)
+    print(f"{images} images of {SIZE} x {SIZE}, {runs} runs, one thread\n\n| | ms/image, median |\n|---|---|")
+    calls = {
+        "normalise by numpy": by_numpy,
+        "normalise by torch": by_torch,
+        "bytes from a worker": handed_over("u1"),
+        "float32 from a worker": handed_over("f4"),
+    }
+    for name, call in calls.items():
+        taken = []
+        for _ in range(runs):
+            results = call(pixels)
+            next(results)
+            began, count = time.perf_counter(), sum(1 for _ in results)
+            taken.append(1000 * (time.perf_counter() - began) / count)
+        print(f"| {name} | {median(taken):.1f} |", flush=True)
+
+
 def main() -> None:
     """Print one table per kind of photograph."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,10 +234,10 @@ def main() -> None:
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.once:
-        torch.set_num_threads(1)
         way, *names = json.load(sys.stdin)
         print(json.dumps(once(way, [Path(name) for name in names])))
         return
+    parts(options.images, options.runs)
     with tempfile.TemporaryDirectory() as folder:
         drawn = (
             (f"drawn, {w} x {h}", draw(Path(folder), w, h, options.files)) for w, h in ((1000, 1000), (3000, 2000))

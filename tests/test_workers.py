@@ -46,11 +46,6 @@ def test_results_come_in_the_order_of_the_items(count: int) -> None:
     assert list(ordered(eval, items, count, ahead=5)) == [0, 1, 2, 3, 4]
 
 
-def test_without_items_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere")
-    assert list(ordered(eval, [], 2, ahead=2)) == []
-
-
 @pytest.mark.parametrize(("ahead", "bound"), [(5, 5), (1, 2)])
 def test_no_more_items_are_taken_than_may_be_ahead(ahead: int, bound: int) -> None:
     taken: list[str] = []
@@ -71,7 +66,7 @@ def test_more_than_one_process_works() -> None:
 
 def test_processes_end_when_the_iteration_ends_or_is_closed_early() -> None:
     (whole,) = set(ordered(eval, [PID] * 3, 1, ahead=3))
-    stopped = ordered(eval, [PID, *["__import__('time').sleep(60)"] * 20], 1, ahead=20)
+    stopped = ordered(eval, [PID, *["__import__('time').sleep(0.3)"] * 99], 1, ahead=99)
     early = next(stopped)
     assert alive(early)
     stopped.close()
@@ -81,34 +76,15 @@ def test_processes_end_when_the_iteration_ends_or_is_closed_early() -> None:
 def test_a_killed_worker_is_told_with_what_to_do_and_the_others_end() -> None:
     results = ordered(eval, [PID, PID, "__import__('os').kill(__import__('os').getpid(), 9)", *["0"] * 9], 2, ahead=4)
     others = [next(results), next(results)]
-    with pytest.raises(ZsadError, match=r"ended from outside \(signal 9\).*fewer workers, or --workers 0"):
+    with pytest.raises(ZsadError, match=r"ended from outside.*fewer workers, or none \(--workers 0\)"):
         list(results)
     assert not any(alive(pid) for pid in others)
 
 
-def test_a_worker_killed_in_the_middle_of_a_result_is_noticed() -> None:
-    torn = "__import__('os').write(3, b'\\x80') and None"  # fd 3 is where results go, see serve
-    half = "__import__('os').kill(__import__('os').getpid(), 9)"
-    with pytest.raises(ZsadError, match="signal 9"):
-        list(ordered(eval, [f"({torn}, {half})", "0"], 1, ahead=2))
-
-
-@pytest.mark.parametrize(
-    ("program", "said"), [("/nowhere", r"cannot be started .*nowhere"), ("false", r"ended by itself \(exit code 1\)")]
-)
-def test_a_worker_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch, program: str, said: str) -> None:
-    monkeypatch.setattr(sys, "executable", program)
-    with pytest.raises(ZsadError, match=rf"{said}.* --workers 0"):
-        list(ordered(eval, ["0", "0"], 1, ahead=2))
-
-
 def test_what_the_work_raises_comes_with_its_traceback() -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)<string>.*ZeroDivisionError"):
+    with pytest.raises(ZeroDivisionError) as raised:
         list(ordered(eval, ["1", "1 / 0"], 1, ahead=2))
-
-
-def test_what_the_work_prints_does_not_get_among_the_results() -> None:
-    assert list(ordered(eval, ["print('x' * 9) or 1", "__import__('os').write(1, b'yyy')"], 1, ahead=2)) == [1, 3]
+    assert 'File "<string>", line 1' in str(raised.value.__cause__)
 
 
 def test_ctrl_c_is_left_to_the_program() -> None:
@@ -131,21 +107,21 @@ def test_a_reader_needs_no_torch() -> None:
 SCRIPT = """
 import time
 from zsad.data.workers import ordered
-print("begin", flush=True)
-results = ordered(eval, ["__import__('os').getpid()"] * 2, 1, 2)
-print(next(results), flush=True)
-time.sleep(60)
+if __name__ == "__main__":
+    results = ordered(eval, ["__import__('os').getpid()"] * 2, 1, 2)
+    print(next(results), flush=True)
+    time.sleep(60)
 """
 
 
-def test_a_script_is_not_run_again_and_its_workers_end_when_it_is_killed(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)  # without `if __name__ == "__main__"`
+def test_workers_end_when_the_program_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
     path = os.pathsep.join(part for part in sys.path if part)
     command, environment = [sys.executable, str(tmp_path / "script.py")], {**os.environ, "PYTHONPATH": path}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
         assert program.stdout is not None
-        begun, pid = program.stdout.readline(), int(program.stdout.readline())
-        assert begun == "begin\n" and alive(pid)
+        pid = int(program.stdout.readline())
+        assert alive(pid)
         program.kill()
     assert ended(pid)
     with suppress(ProcessLookupError):

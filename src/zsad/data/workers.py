@@ -1,28 +1,21 @@
-"""A function over many items in processes of their own: results in order, and only so many ahead.
+"""A function over many items in worker processes: results in order, and only so many ahead.
 
-A worker is a new Python that imports what the function needs and nothing else. Ready-made ways cost more or can hang:
-
-- A forked process inherits threads and locks of torch, tokenizers and CUDA in an unknown state.
-- `multiprocessing` in its safe forms runs the program's main script again in every worker, with what it does outside
-  of `if __name__ == "__main__"`; torch's `DataLoader` also imports torch there. Numbers: benchmarks/README.md.
-- Results go through one pipe per worker, not through shared memory, of which containers have 64 MB; and a worker that
-  is killed in the middle of a result closes its pipe, so nobody waits for the rest.
+Processes are Python's own pool, never forked from the program, whose threads and locks (torch, tokenizers, CUDA) a fork
+would inherit in an unknown state. They import what the function needs, which for reading images is not torch. So, as
+always with such processes, a script that asks for workers does its work under ``if __name__ == "__main__":``.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import pickle
 import signal
-import subprocess
-import sys
-import traceback
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
-from queue import LifoQueue
-from typing import Any, Generic, TypeVar
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
 from zsad.errors import ZsadError
 
@@ -46,7 +39,8 @@ def ordered(work: Callable[[T], R], items: Iterable[T], workers: int, ahead: int
     """The result of each item, in their order.
 
     Args:
-        work: A function of a module, or a partial of one; it, the items and the results can be pickled.
+        work: A function of a module, or a partial of one; it, the items and the results can be pickled. What it raises
+            is raised here.
         items: Taken as they are needed.
         workers: Processes, started when there is work for them and ended with the generator, also when it is closed
             early; 0 works in this process, when a result is asked for.
@@ -54,7 +48,6 @@ def ordered(work: Callable[[T], R], items: Iterable[T], workers: int, ahead: int
 
     Raises:
         ZsadError: If a process cannot be started, or was ended by something else, such as a lack of memory.
-        RuntimeError: If `work` raises in a worker, with the traceback from there.
 
     >>> list(ordered(abs, [-2, 1, -3], workers=0, ahead=2))
     [2, 1, 3]
@@ -62,101 +55,36 @@ def ordered(work: Callable[[T], R], items: Iterable[T], workers: int, ahead: int
     if not workers:
         yield from map(work, items)
         return
-    with closing(_Pool(work, workers)) as pool:
-        waiting: deque[Future[R]] = deque()
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(_start_method()), _follow)
+    waiting: deque[Future[R]] = deque()
+    try:
         for item in items:
-            waiting.append(pool.submit(item))
+            waiting.append(pool.submit(work, item))
             if len(waiting) >= max(ahead, workers):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise ZsadError(
+            "a worker process could not start or was ended from outside, as a system does that runs out of memory; "
+            'use fewer workers, or none (--workers 0), and in a script of your own `if __name__ == "__main__":`'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-class _Pool(Generic[T, R]):
-    """Processes, and as many threads that each wait for one of them."""
-
-    def __init__(self, work: Callable[[T], R], count: int) -> None:
-        self._work = work
-        self._threads = ThreadPoolExecutor(count)
-        self._started: list[subprocess.Popen[bytes]] = []
-        self._idle: LifoQueue[subprocess.Popen[bytes] | None] = LifoQueue()  # None: not started yet, so taken last
-        for _ in range(count):
-            self._idle.put(None)
-
-    def submit(self, item: T) -> Future[R]:
-        """The result of an item, some time."""
-        return self._threads.submit(self._ask, item)
-
-    def close(self) -> None:
-        """End threads and processes; what they are working on is given up."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for process in list(self._started):
-            process.kill()
-        self._threads.shutdown()
-        for process in self._started:
-            process.kill()  # one that was started meanwhile
-            process.communicate()  # closes both pipes and waits for the end
-
-    def _ask(self, item: T) -> R:
-        process = self._idle.get()
-        try:
-            if process is None:
-                process = self._start()
-                _send(process.stdin, self._work)
-            _send(process.stdin, item)
-            result, trace = _received(process.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
-            raise _lost(process, error) from error
-        finally:
-            self._idle.put(process)
-        if trace:
-            raise RuntimeError(f"in a worker process:\n{trace}")
-        return result  # type: ignore[no-any-return]
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        begin = f"import sys; sys.path[:] = {sys.path!r}; from zsad.data.workers import serve; serve()"
-        process = subprocess.Popen([sys.executable, "-c", begin], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._started.append(process)
-        return process
+def _start_method() -> str:
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-def serve() -> None:
-    """What a worker does: it takes the function, then items, until the pipe ends. See :func:`ordered`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the program, which ends its workers
-    given, back = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a decoder prints must not get among the results
-    with suppress(EOFError, BrokenPipeError):  # the program has ended
-        work = _received(given)
-        while True:
-            _send(back, _answer(work, _received(given)))
-    os._exit(0)  # without a last attempt to empty a broken pipe
+def _follow() -> None:
+    """Begin a worker: Ctrl-C is meant for the program, and with the program, however it ends, the worker ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_program, daemon=True).start()
 
 
-def _answer(work: Callable[[Any], Any], item: Any) -> tuple[Any, str]:
-    """A result, or the traceback of what `work` raised."""
-    try:
-        return work(item), ""
-    except Exception:
-        return None, traceback.format_exc()
-
-
-def _send(pipe: Any, value: Any) -> None:
-    pickle.dump(value, pipe, protocol=5)
-    pipe.flush()
-
-
-def _received(pipe: Any) -> Any:
-    return pickle.load(pipe)
-
-
-def _lost(process: subprocess.Popen[bytes] | None, error: Exception) -> ZsadError:
-    """What to tell when a worker does not answer."""
-    if process is None:
-        return ZsadError(f"a worker process cannot be started ({error}); use fewer workers, or --workers 0")
-    code = process.wait()
-    if code < 0:
-        return ZsadError(
-            f"a worker process was ended from outside (signal {-code}), as a system does that runs out of memory; "
-            "use fewer workers, or --workers 0"
-        )
-    return ZsadError(f"a worker process ended by itself (exit code {code}), see its own message; use --workers 0")
+def _end_with_program() -> None:
+    program = multiprocessing.parent_process()
+    if program is not None:
+        program.join()
+        os._exit(1)

@@ -50,7 +50,7 @@ def ksdd_halves(root: Path) -> Found | None:
 
     Anomalous halves and a quarter of the normal ones are tested, the other normal ones are for training.
     """
-    found = siblings(root, ends=("_label",), parts=2)
+    found = siblings(root, parts=2)
     if found is None:
         return None
     normal = sorted(
@@ -71,7 +71,7 @@ def _position(found: Found, index: int) -> tuple[object, ...]:
 
 def ksdd2_siblings(root: Path) -> Found | None:
     """KolektorSDD2 as published, without the copy of 10301.png and of its mask that the archive has."""
-    found = siblings(root, ends=("_GT",))
+    found = siblings(root)
     if found is None:
         return None
     return dataclasses.replace(
@@ -257,9 +257,10 @@ kos01/Part0_label.bmp
     ),
     notes=(
         NOT_COMMERCIAL,
-        "The 399 published images, 52 with a defect, are cut into an upper and a lower half (AnomalyCLIP App. B). 74 "
-        "of the 798 halves are anomalous; a quarter of the 724 normal ones is tested. Which ones depended on the order "
-        "in which the authors' disk listed the files: here others are tested, as many of them.",
+        "The 399 published images, 52 with a defect, are cut into an upper and a lower half (AnomalyCLIP App. B): 74 "
+        "of 798 halves are anomalous. Which of the 724 normal ones it tests it does not say; AdaCLIP's rule, a quarter "
+        "drawn at random, gives its 181. That draw depends on the order in which a disk lists the files: here others "
+        "are tested than there, as many of them.",
         "AdaCLIP and ViP2-CLIP cut into three: other numbers of images, not to be compared with halves.",
     ),
 )
