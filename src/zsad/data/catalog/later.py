@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from zsad.data.catalog import Count, Dataset
 from zsad.data.catalog.industrial import BY_NC_SA, NOT_COMMERCIAL, spoken
-from zsad.data.files import folders, one_of
-from zsad.data.found import Found, Layout
-from zsad.data.layouts import class_folders, real_iad
+from zsad.data.layouts import class_folders, inside, real_iad
 from zsad.data.tables import meta_json
 from zsad.download import UrlFile
 
@@ -27,19 +23,6 @@ BMAD_ZIP = UrlFile(
     "df655def31f3f638a91c567550de54d6e45a74b2368f666c13a6a3052c063165",
 )
 SERVER = "The labels of test_private and test_private_mixed are kept on benchmark.mvtec.com."
-
-
-def inside(root: Path, *, layout: Layout, names: Sequence[str]) -> Found | None:
-    """A layout of the folder with one of some names, one in the other, where there is one; else of the root.
-
-    Args:
-        root: The folder to begin in; what else is in it is left out.
-        layout: Reads the folder.
-        names: In any case; of several that are there the first counts.
-    """
-    there = [name for (name,) in folders(root, deep=1)]
-    inner = next((name for wanted in names for name in there if one_of(name, [wanted])), None)
-    return inside(root / inner, layout=layout, names=names) if inner else layout(root)
 
 
 MVTEC_AD_2 = Dataset(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from zsad.data.catalog import Count, Dataset
 from zsad.data.catalog.industrial import THREE, TWO
-from zsad.data.catalog.later import BMAD_LICENCE, BMAD_PAGE, BMAD_TABLE, BMAD_TERMS
+from zsad.data.catalog.later import BMAD_LICENCE, BMAD_PAGE, BMAD_TABLE, BMAD_TERMS, BMAD_ZIP
 from zsad.data.files import MASK_NAMES, NORMAL_NAMES, folders, one_of, plain
-from zsad.data.found import Found, Layout
-from zsad.data.layouts import class_folders, images_and_masks, normal_abnormal
+from zsad.data.found import Found
+from zsad.data.layouts import class_folders, images_and_masks, inside, normal_abnormal
 from zsad.data.pairing import Folders, Place, Role, assemble
 from zsad.data.tables import csv_table, meta_json
 from zsad.download import UrlFile
@@ -23,27 +22,7 @@ JPEG_MASKS = (
     "Masks are JPEG files, with grey values around the outline. Released code marks every value above 0, which is the "
     "default here (mask_above); 127 gives the outline that was drawn."
 )
-#: Where and with which hash: anomalib 2.7, data/datamodules/image/bmad.py. It holds all six benchmarks.
-BMAD_ZIP = UrlFile(
-    "https://huggingface.co/datasets/code-dev05/BMAD/resolve/main/bmad.zip",
-    "df655def31f3f638a91c567550de54d6e45a74b2368f666c13a6a3052c063165",
-)
 COLON_DB = ("CVC-ColonDB", "ColonDB")
-
-
-def inside(root: Path, *, layout: Layout, names: Sequence[str]) -> Found | None:
-    """A layout of the folder with one of some names, one in the other, where there is one; else of the root.
-
-    An archive may hold other datasets, or the same images twice.
-
-    Args:
-        root: The folder to begin in.
-        layout: Reads the folder.
-        names: In any case; of several that are there the first counts.
-    """
-    while there := [sub for name in names for (sub,) in folders(root, deep=1) if one_of(sub, [name])]:
-        root = root / there[0]
-    return layout(root)
 
 
 def flat_masks(root: Path) -> Found | None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from zsad.data.layouts.apart import images_and_masks, normal_abnormal, unlabelled
 from zsad.data.layouts.beside import dagm, siblings
 from zsad.data.layouts.classes import class_folders
+from zsad.data.layouts.inside import inside
 from zsad.data.layouts.listed import real_iad
 
 __all__ = [
     "class_folders",
     "dagm",
     "images_and_masks",
+    "inside",
     "normal_abnormal",
     "real_iad",
     "siblings",
