@@ -8,14 +8,27 @@ import os
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 import zsad.data.check as checks
 from tests.miniatures import SIDE, Miniature, mask, miniatures, picture
 from zsad.data.catalog import Count, Dataset, catalog
 from zsad.data.check import Seen, check, look, looks
-from zsad.data.findings import ACROSS_SPLITS, OTHER_LABEL, Match, Note, Report, Same, Tally
+from zsad.data.findings import (
+    ACROSS_SPLITS,
+    FAINT,
+    MOST_MARKED,
+    OTHER_LABEL,
+    TWICE,
+    Match,
+    Note,
+    Report,
+    Same,
+    Tally,
+)
 from zsad.data.found import (
     DUPLICATE,
     EMPTY_MASK,
@@ -26,9 +39,11 @@ from zsad.data.found import (
     UNREADABLE,
     Found,
     Problem,
+    must_be_sound,
 )
 from zsad.data.index import index
 from zsad.data.reading import Reading
+from zsad.errors import ZsadError
 from zsad.types import Sample
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -85,7 +100,7 @@ def test_equal_to_one_of_several_counts_is_right_and_names_its_source(tmp_path: 
 def test_other_counts_are_wrong_and_compared_with_the_nearest(tmp_path: Path) -> None:
     found = report(good(tmp_path), row=row(Count("test", 90, 90, "far"), Count("test", 3, 0, "near")))
     line = "wrong: test: 1 normal, 0 anomalous; expected 3 and 0 (near): 2 normal missing"
-    assert found.wrong and found.lines() == [line, "wrong: other counts than expected"]
+    assert found.wrong and found.lines()[0] == line and found.reasons == ["other counts than expected"]
 
 
 def test_a_split_that_is_expected_but_not_there_is_wrong(tmp_path: Path) -> None:
@@ -100,11 +115,12 @@ def test_a_split_that_nobody_counted_is_told_only(tmp_path: Path) -> None:
 
 
 def test_nothing_to_compare_with_is_not_wrong(tmp_path: Path) -> None:
-    assert report(good(tmp_path)).lines() == report(good(tmp_path), row=row()).lines() == ["nothing is wrong"]
+    samples = [good(tmp_path), crack(tmp_path)]
+    assert report(*samples).lines() == report(*samples, row=row()).lines() == ["nothing is wrong"]
 
 
 def test_no_images_are_wrong() -> None:
-    assert report().reasons == ["no images"]
+    assert report().reasons == ["no images"] and report().lines() == ["wrong: no images", "1 thing is wrong"]
 
 
 def test_missing_classes_are_wrong_and_unknown_ones_are_told(tmp_path: Path) -> None:
@@ -185,7 +201,7 @@ def test_of_an_image_in_parts_only_its_own_part_of_the_mask_counts(tmp_path: Pat
 
 
 def test_a_file_that_several_samples_share_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Path] = []
+    read: list[Path | None] = []
     for name in ("decode", "read_mask"):
         reader = getattr(checks, name)
         monkeypatch.setattr(
@@ -193,7 +209,7 @@ def test_a_file_that_several_samples_share_is_read_once(tmp_path: Path, monkeypa
         )
     sample = crack(tmp_path)
     report(*(dataclasses.replace(sample, part=(i, 3)) for i in (1, 2, 3)))
-    assert read == [sample.image, sample.mask]
+    assert read.count(sample.image) == 1 and read.count(sample.mask) == 3  # whole, its bright part, its faint part
 
 
 def test_rules_of_reading_are_counted(tmp_path: Path) -> None:
@@ -201,7 +217,7 @@ def test_rules_of_reading_are_counted(tmp_path: Path) -> None:
     Image.new("RGBA", (SIDE, SIDE)).save(clear.image)
     other = good(tmp_path, "2")
     Image.new("RGBA", (SIDE, SIDE), (9, 9, 9, 9)).save(other.image)
-    found = report(good(tmp_path, "0"), clear, other)
+    found = report(good(tmp_path, "0"), clear, other, crack(tmp_path))
     (note,) = found.notes
     assert isinstance(note, Note) and (note.files, note.first) == (2, clear.image) and note.rule
     assert found.lines(tmp_path) == [f"note: {note.rule}: 2 files, first 1.png", "nothing is wrong"]
@@ -230,7 +246,7 @@ def test_files_with_the_same_bytes_are_worse_across_splits_and_labels(
     assert found.duplicates == (Same(kind, tuple(sample.image for sample in samples)),)
     assert found.wrong == (kind != DUPLICATE)
     prefix = "wrong" if found.wrong else "note"
-    assert f"{prefix}: 1 {kind}: 1.png (as 0.png)" in found.lines(tmp_path / "good")
+    assert f"{prefix}: {kind} (1): 1.png (as 0.png)" in found.lines(tmp_path / "good")
 
 
 def test_an_unlabelled_twin_contradicts_nothing(tmp_path: Path) -> None:
@@ -259,21 +275,131 @@ def test_unreadable_files_are_no_duplicates(tmp_path: Path) -> None:
 # --- the report
 
 
-@pytest.mark.parametrize(("kind", "wrong"), [(MISSING_MASK, True), (IGNORED, False)])
-def test_problems_of_the_layout_come_along(tmp_path: Path, kind: str, wrong: bool) -> None:
+@pytest.mark.parametrize("kind", [MISSING_MASK, IGNORED])
+def test_what_evaluate_refuses_is_wrong(tmp_path: Path, kind: str) -> None:
     problem = Problem(kind, tmp_path / "x.png")
-    found = check(Found([good(tmp_path)], "", [problem]))
-    assert found.problems == (problem,) and found.wrong == wrong
+    layout = Found([good(tmp_path)], "", [problem])
+    assert check(layout).problems == (problem,) and check(layout).wrong
+    with pytest.raises(ZsadError, match=kind):
+        must_be_sound(layout, tmp_path)
 
 
 def test_what_is_wrong_comes_before_what_is_told(tmp_path: Path) -> None:
-    samples = [crack(tmp_path, "0", marked=False), crack(tmp_path, "1", size=(8, 8))]
+    samples = [good(tmp_path, number=3), crack(tmp_path, "0", marked=False), crack(tmp_path, "1", size=(8, 10))]
     found = report(*samples)
     assert found.lines(tmp_path) == [
-        f"wrong: 1 {OTHER_SIZE}: masks/1.png (8 x 8, its image 24 x 24)",
-        f"note: 1 {EMPTY_MASK}: crack/0.png",
-        f"wrong: {OTHER_SIZE}",
+        f"wrong: {OTHER_SIZE} (1): masks/1.png (8 x 10, its image 24 x 24)",
+        f"note: {DUPLICATE} (1): crack/1.png (as crack/0.png)",
+        f"note: {EMPTY_MASK} (1): crack/0.png",
+        "1 thing is wrong",
     ]
+
+
+def test_the_verdict_says_how_many_things_are_wrong(tmp_path: Path) -> None:
+    found = report(good(tmp_path), crack(tmp_path, size=(8, 10)), row=row(Count("test", 9, 9, "page")))
+    assert [line.partition(":")[0] for line in found.lines()] == ["wrong", "wrong", "2 things are wrong"]
+
+
+# --- what cannot be evaluated
+
+
+def limits(*samples: Sample, row: Dataset | None = None) -> tuple[tuple[str, ...], str]:
+    """The limits, of which each must be told, and the verdict."""
+    found = report(*samples, row=row)
+    *lines, verdict = found.lines()
+    assert not found.wrong and all(f"note: {limit}" in lines for limit in found.limits)
+    return found.limits, verdict
+
+
+def test_without_labels_there_is_nothing_to_evaluate(tmp_path: Path) -> None:
+    said, verdict = limits(dataclasses.replace(good(tmp_path), label=None))
+    assert said == ("no image has a label: there will be no metrics",)
+    assert verdict == "nothing is wrong with the files; without labels there is nothing to evaluate"
+
+
+def test_what_cannot_be_evaluated_is_told_but_not_wrong(tmp_path: Path) -> None:
+    normal, marked = good(tmp_path, number=3), crack(tmp_path)
+    bare = dataclasses.replace(crack(tmp_path, "1"), mask=None)
+    unknown = dataclasses.replace(good(tmp_path, "good/1", number=4), label=None)
+    assert limits(normal, marked) == ((), "nothing is wrong")
+    assert limits(normal)[0] == ("only normal images: there will be no metrics",)
+    assert limits(marked)[0] == ("only anomalous images: no image metrics",)
+    assert limits(normal, bare)[0] == ("no anomalous image has a mask: no pixel metrics",)
+    assert limits(normal, marked, bare)[0] == ("some anomalous images have no mask: no pixel metrics",)
+    assert limits(normal, marked, unknown)[0] == ("labels are known for some images only: metrics are of these",)
+    assert limits(normal)[1] == "nothing is wrong with the files; the notes say what cannot be evaluated"
+
+
+def test_limits_are_those_of_the_test_split_class_by_class(tmp_path: Path) -> None:
+    samples = [good(tmp_path, number=3), crack(tmp_path), good(tmp_path, "2", "train", 5)]
+    bolt = dataclasses.replace(good(tmp_path, "bolt", number=4), class_name="bolt")
+    assert limits(*samples)[0] == ()
+    assert limits(*samples, bolt)[0] == ("bolt: only normal images: there will be no metrics",)
+
+
+def test_metrics_that_a_dataset_does_not_have_are_not_missed(tmp_path: Path) -> None:
+    bare = dataclasses.replace(crack(tmp_path), mask=None)
+    assert limits(good(tmp_path, number=3), bare, row=row())[0] == ()  # it has image metrics only
+
+
+# --- masks that look wrong
+
+
+def painted(root: Path, values: NDArray[np.uint8], suffix: str = ".png") -> Sample:
+    """An anomalous sample whose mask has these values."""
+    sample = crack(root)
+    path = root / f"masks/painted{suffix}"
+    Image.fromarray(values).save(path)
+    return dataclasses.replace(sample, mask=path)
+
+
+def test_a_mask_that_marks_more_than_half_is_told_by_name(tmp_path: Path) -> None:
+    values = np.full((SIDE, SIDE), 255, np.uint8)
+    values[:, :12] = 0
+    assert problems(painted(tmp_path, values)) == []
+    values[:6, :12] = 255
+    found = report(painted(tmp_path, values))
+    assert found.lines(tmp_path)[0] == f"note: {MOST_MARKED} (1): masks/painted.png (62%)" and not found.wrong
+
+
+def test_a_mask_with_jpeg_ringing_is_told_with_the_switch_that_mends_it(tmp_path: Path) -> None:
+    values = np.zeros((SIDE, SIDE), np.uint8)
+    values[5:11, 6:15] = 255
+    found = report(painted(tmp_path, values, ".jpg"))
+    assert f"note: {FAINT} (1): masks/painted.jpg" in found.lines(tmp_path) and not found.wrong
+    assert "--read mask_above=127" in FAINT
+    assert problems(painted(tmp_path, values, ".jpg"), reading=Reading(mask_above=127)) == []
+
+
+@pytest.mark.parametrize("levels", [(255,), (1, 2, 7), (254, 255), (1,), (128, 255)])
+def test_masks_with_numbers_of_kinds_are_not_taken_for_faint_ones(tmp_path: Path, levels: tuple[int, ...]) -> None:
+    values = np.zeros((SIDE, SIDE), np.uint8)
+    for i, level in enumerate(levels):
+        values[3 * i : 3 * i + 3] = level
+    assert problems(painted(tmp_path, values)) == []
+
+
+# --- a folder and its copy
+
+
+def copied(root: Path, files: int, copies: int) -> list[Sample]:
+    """Some files in one folder, the first few in another as well."""
+    own = [good(root, f"set/{i}", number=i) for i in range(files)]
+    again = [good(root, f"set (1)/{i}", number=i) for i in range(copies)]
+    return own + again
+
+
+def test_where_more_than_a_third_of_the_files_are_copies_that_is_one_wrong_thing(tmp_path: Path) -> None:
+    some, many = (report(*copied(tmp_path, 6, copies)).lines(tmp_path) for copies in (3, 4))
+    assert some[0].startswith(f"note: {DUPLICATE} (3): set (1)/0.png (as set/0.png)")
+    assert many[0] == f"wrong: {TWICE}: 4 of 10 are copies: 4 of set in set (1)"
+    assert not any(DUPLICATE in line for line in many) and many[-1] == "1 thing is wrong"
+
+
+def test_copies_that_are_published_so_are_told_only(tmp_path: Path) -> None:
+    samples = copied(tmp_path, 3, 3)
+    assert report(*samples).reasons == [TWICE]
+    assert report(*samples, row=row(Count("test", 6, 0, "page"))).reasons == []
 
 
 def test_json_has_every_finding(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def test_index_says_what_it_understood_and_writes_what_evaluate_takes(nuts: Path
     code, said = run("evaluate", to, "--method", "clip", "--size", 64)
     assert code == 0, said
     assert "nuts 4" in said
-    assert run("evaluate", nuts, "--method", "clip", "--size", 64)[1] == said
+    same = run("evaluate", nuts, "--method", "clip", "--size", 64)[1]
+    assert same.partition(" class images ")[2] == said.partition(" class images ")[2]
 
 
 def test_index_joins_folders_and_goes_on_over_what_is_wrong(nuts: Path) -> None:

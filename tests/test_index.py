@@ -142,12 +142,52 @@ def test_predicting_a_manifest_takes_its_images_and_their_names(tmp_path: Path) 
     for name in ("nut/good/1.png", "nut/bad/2.png", "loose.png"):
         picture(tmp_path / name)
     write_table(index(tmp_path / "nut").samples, tmp_path / "nuts.jsonl")
-    named = images_and_names([tmp_path / "nuts.jsonl", tmp_path / "loose.png"], "thing")
+    named, masks = images_and_names([tmp_path / "nuts.jsonl", tmp_path / "loose.png"], "thing")
+    assert masks == []
     assert {os.path.relpath(path, tmp_path): name for path, name in named.items()} == {
         "nut/good/1.png": "nut",
         "nut/bad/2.png": "nut",
         "loose.png": "thing",
     }
+
+
+def test_predicting_a_folder_leaves_its_masks_out(tmp_path: Path) -> None:
+    for name in ("good/1.png", "bad/2.png"):
+        picture(tmp_path / name)
+    mask(tmp_path / "masks/2.png")
+    named, masks = images_and_names([tmp_path])
+    assert sorted(path.name for path in named) == ["1.png", "2.png"] and masks == [tmp_path / "masks/2.png"]
+
+
+def test_predicting_a_manifest_keeps_images_that_are_not_there(tmp_path: Path) -> None:
+    for name in ("good/1.png", "good/2.png"):
+        picture(tmp_path / name)
+    write_table(index(tmp_path).samples, tmp_path / "all.jsonl")
+    (tmp_path / "good/2.png").unlink()
+    assert [path.name for path in images_and_names([tmp_path / "all.jsonl"])[0]] == ["1.png", "2.png"]
+
+
+def test_a_dataset_is_known_by_the_name_of_its_folder_with_one_folder_more(tmp_path: Path) -> None:
+    mini = next(one for one in ORIGINALS if one.dataset == "visa")
+    (tmp_path / "visa" / "VisA_20220922").mkdir(parents=True)
+    mini.write(tmp_path / "visa" / "VisA_20220922")
+    found = index(tmp_path / "visa")
+    assert {sample.dataset for sample in found.samples} == {"visa"}
+    assert {sample.split for sample in found.samples} == set(mini.counts)
+
+
+def test_a_folder_that_only_has_the_name_of_a_dataset_says_so(tmp_path: Path) -> None:
+    picture(tmp_path / "visa" / "good" / "1.png")
+    found = index(tmp_path / "visa")
+    assert "not VisA in any layout" in found.understood and {sample.dataset for sample in found.samples} == {"visa"}
+
+
+def test_samples_of_a_mixed_table_come_dataset_by_dataset(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png", "3.png", "4.png"):
+        picture(tmp_path / name)
+    rows = ["image,label,class_name,dataset", "1.png,0,a,x", "2.png,0,b,x", "3.png,1,a,x", "4.png,1,a,y"]
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    assert [s.image.name for s in samples_of(tmp_path / "all.csv")] == ["1.png", "3.png", "2.png", "4.png"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not here")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zsad.data import dataset
 from zsad.data.dataset import Notes
 from zsad.data.images import read_image
 from zsad.data.reading import FITS, Reading
@@ -376,12 +376,13 @@ def test_rows_do_not_depend_on_the_workers(photos: Photos, tmp_path: Path) -> No
     assert [row.map_p99 for row in here if not row.error] == [row.map_p99 for row in there if not row.error]
 
 
-def test_workers_that_cannot_be_had_end_the_run_with_what_to_do(
-    photos: Photos, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere")
-    with pytest.raises(ZsadError, match="--workers 0"):
-        run(photos, None, workers=1)
+def test_as_many_workers_read_as_are_asked_for(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, here = [], dataset.ordered
+    monkeypatch.setattr(
+        dataset, "ordered", lambda work, items, n, ahead: asked.append(n) or here(work, items, 0, ahead)
+    )
+    run(photos, None, workers=3)
+    assert asked == [3]
 
 
 def test_a_run_collects_the_rules_that_were_applied(photos: Photos) -> None:

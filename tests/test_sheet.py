@@ -16,6 +16,7 @@ from PIL import Image
 import zsad.data.sheet as sheets
 from tests.miniatures import mask
 from zsad.data.sheet import choose, contact_sheet
+from zsad.data.reading import Reading
 from zsad.errors import ZsadError
 from zsad.pictures import DECISIONS, PAPER, TRUTH
 from zsad.types import Sample
@@ -148,6 +149,39 @@ def test_an_image_in_parts_shows_its_part_and_the_mask_of_it(tmp_path: Path) -> 
     assert not is_colour(pixels([lower]), COLOUR).any()
     contours = [(np.abs(pixels([part])[84:].astype(int) - TRUTH).sum(-1) < 150).any() for part in (upper, lower)]
     assert contours == [False, True]
+
+
+def test_what_a_mask_marks_is_tinted_and_the_rest_is_not(tmp_path: Path) -> None:
+    mask(tmp_path / "mask.png", size=(100, 100), rows=slice(40, 60))  # columns 4 to 11
+    normal, marked = photo(tmp_path / "0.png", (100, 100), label=0), photo(tmp_path / "1.png", (100, 100), label=1)
+    upright = np.asarray(Image.open(tmp_path / "mask.png"))
+    for turned in (False, True):
+        Image.fromarray(255 - upright if turned else upright).save(tmp_path / "mask.png")
+        sheet = pixels([normal, dataclasses.replace(marked, mask=tmp_path / "mask.png")])
+        rows, columns = np.nonzero(is_colour(sheet, COLOUR))
+        tile = sheet[rows.min() :, columns.min() + SIDE + sheets._GAP :]
+        inside, outside = tuple(tile[50, 7].tolist()), tuple(tile[20, 60].tolist())
+        tinted = tuple(round(0.82 * colour + 0.18 * full) for colour, full in zip(COLOUR, TRUTH, strict=True))
+        plain, other = (inside, outside) if turned else (outside, inside)
+        assert plain == COLOUR and np.abs(np.subtract(other, tinted)).max() <= 2
+
+
+def test_a_tile_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    sample = photo(tmp_path / "x.png", label=1, defect="crack")
+    (tmp_path / "mask.png").write_bytes(b"")
+    masked = sheets._tile(dataclasses.replace(sample, mask=tmp_path / "mask.png"), "x.png", SIDE, Reading())
+    assert masked.first == "x.png" and masked.second.startswith("mask: ") and "empty" in masked.second
+    sample.image.write_bytes(b"")
+    tile = sheets._tile(sample, "x.png", SIDE, Reading())
+    assert tile.first == "x.png" and "empty" in tile.second and str(tmp_path) not in tile.second
+
+
+def test_the_head_says_which_split_and_how_many_are_shown() -> None:
+    samples = [Sample(Path(f"{i}.png"), label=int(i > 44)) for i in range(77)]
+    assert sheets._described(samples, 1, 32) == "test split: 45 normal, 32 anomalous; 32 of 77 shown"
+    assert sheets._described(samples, 2, 77) == "test split: 2 classes, 45 normal, 32 anomalous"
+    train = [dataclasses.replace(sample, split="train") for sample in samples]
+    assert sheets._described(train + samples, 1, 154).startswith("train and test split: 90 normal")
 
 
 def test_a_file_that_cannot_be_read_is_a_grey_tile(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 
 from zsad import train as training
 from zsad.backbones import weights
-from zsad.data import synthetic
+from zsad.data import dataset, synthetic
 from zsad.data.index import samples_of
 from zsad.data.reading import FITS, Reading
 from zsad.errors import ZsadError
@@ -172,12 +171,22 @@ def test_images_of_any_size_are_evaluated_at_the_input_size(tmp_path: Path) -> N
     assert scored.map.shape == (SIZE, SIZE)
 
 
+def test_classes_of_one_name_in_two_datasets_are_two_rows(samples: list[Sample]) -> None:
+    both = [dataclasses.replace(s, dataset=name, class_name="brain") for name in ("a", "b") for s in samples[:2]]
+    rows = table(score_samples(untrained(), both, SIZE))
+    assert [(row.class_name, row.images) for row in rows] == [("a/brain", 2), ("b/brain", 2), ("mean", 4)]
+
+
 def test_rows_keep_their_order_when_a_file_of_the_second_class_is_damaged(
     samples: list[Sample], tmp_path: Path
 ) -> None:
     bad = tmp_path / "broken.png"
     bad.write_bytes(b"no image")
-    mixed = [*samples[:3], dataclasses.replace(samples[3], class_name="zz"), Sample(bad, label=0, class_name="zz")]
+    mixed = [
+        *samples[:3],
+        dataclasses.replace(samples[3], class_name="zz"),
+        Sample(bad, label=0, class_name="zz", dataset=samples[0].dataset),
+    ]
     for batch_size in (2, 5):
         scored = list(score_samples(untrained(), mixed, SIZE, batch_size))
         assert [s.sample for s in scored] == mixed
@@ -269,12 +278,17 @@ def test_workers_train_the_same_weights(samples: list[Sample], monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kept", [0, training.KEPT_BYTES])
-def test_workers_that_cannot_be_had_are_told(samples: list[Sample], monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+def test_as_many_workers_read_as_are_asked_for(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    asked, here = [], dataset.ordered
     monkeypatch.setattr(training, "KEPT_BYTES", kept)
-    monkeypatch.setattr(sys, "executable", "/nowhere")
-    for run in (train, lambda *given, workers: list(score_samples(*given, workers=workers))):
-        with pytest.raises(ZsadError, match="--workers 0"):
-            run(untrained(), samples, SIZE, workers=1)
+    monkeypatch.setattr(
+        dataset, "ordered", lambda work, items, n, ahead: asked.append(n) or here(work, items, 0, ahead)
+    )
+    train(untrained(), samples, SIZE, Plan(epochs=1), workers=3)
+    list(score_samples(untrained(), samples, SIZE, workers=3))
+    assert set(asked) == {3}
 
 
 @pytest.mark.parametrize("fit", FITS)

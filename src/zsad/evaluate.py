@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import isnan
 from pathlib import Path
@@ -104,13 +104,17 @@ def table(scored: Iterable[Scored]) -> list[Row]:
     """One row per class, and their mean as the last.
 
     Args:
-        scored: Sorted by class; the maps of one class are held at a time.
+        scored: Sorted by dataset and class, as :func:`zsad.data.index.samples_of` gives them; the maps of one class
+            are held at a time.
 
     Returns:
-        Rows in the order of the classes; the mean is over classes, as in the papers, leaving NaN out.
+        Rows in the order of the classes, called dataset/class where there are several datasets; the mean is over
+        classes, as in the papers, leaving NaN out.
     """
-    groups = groupby(scored, key=lambda s: s.sample.class_name)
-    rows = [class_row(name, [s for s in group if not s.error]) for name, group in groups]
+    groups = groupby(scored, key=lambda s: (s.sample.dataset, s.sample.class_name))
+    named = [(where, class_row(name, [s for s in group if not s.error])) for (where, name), group in groups]
+    several = len({where for where, _ in named}) > 1
+    rows = [replace(row, class_name=f"{where}/{row.class_name}") if several else row for where, row in named]
     return [*rows, mean_row(rows)]
 
 

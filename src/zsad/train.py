@@ -173,10 +173,15 @@ def check(samples: Sequence[Sample]) -> None:
     """Raise a ZsadError unless every sample has a label and every anomalous one a mask."""
     if not samples:
         raise ZsadError("nothing to train on: the folder has no labelled images")
-    if any(sample.label is None for sample in samples) or not masks_known(samples):
-        raise ZsadError("training needs a label for every image and a mask for every anomalous one")
+    lacking = [sample for sample in samples if sample.label is None or not masks_known([sample])]
+    if lacking:
+        raise ZsadError(
+            f"training needs a label for every image and a mask for every anomalous one; {len(lacking)} of "
+            f"{len(samples)} lack it, first {lacking[0].image}; zsad data check names what is missing"
+        )
     if len({sample.label for sample in samples}) < 2:
-        raise ZsadError("training needs normal and anomalous images; use the test split, as the papers do")
+        only = "anomalous" if samples[0].label else "normal"
+        raise ZsadError(f"training needs normal and anomalous images; all {len(samples)} are {only}. Add some others")
 
 
 def fits(stage: Stage, method: Method, count: int, size: int) -> bool:

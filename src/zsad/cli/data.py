@@ -72,6 +72,9 @@ def index(
         typer.Option("--out", "-o", help="The manifest: .jsonl, .parquet or .csv; or meta.json for the papers' code."),
     ] = None,
     dataset: DatasetName = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that the paths in a table are relative to; default: found beside it.")
+    ] = None,
 ) -> None:
     """Understand a folder, say how, and write a manifest that every other command takes in place of the folder.
 
@@ -86,7 +89,7 @@ def index(
     wrong = False
     for root in roots:
         with err.status(plain(f"reading {root}")):
-            found = understand(root, dataset)
+            found = understand(root, dataset, images)
         out.print(f"{plain(root)}: {plain(found.understood)}", soft_wrap=True)
         wrong = _tell(found, root) or wrong
         everything += found.samples
@@ -95,7 +98,8 @@ def index(
         out.print("no --out, so nothing was written")
     else:
         write_table(everything, to)
-        out.print(f"{plain(to)}: {len(everything)} images; use it in place of the folder: zsad evaluate {plain(to)}")
+        use = "evaluate" if any(sample.label is not None for sample in everything) else "predict"
+        out.print(f"{plain(to)}: {len(everything)} images; use it in place of the folder: zsad {use} {plain(to)}")
     if wrong:
         raise typer.Exit(1)
 
@@ -138,6 +142,8 @@ def check(
 
     if len(what) > 2:
         raise ZsadError(f"expected [NAME] ROOT, got {len(what)} words: {' '.join(what)}")
+    if len(what) == 2 and Path(what[0]).exists():
+        raise ZsadError(f"expected [NAME] ROOT, got two folders; check {what[0]} and {what[1]} one after the other")
     root, name = Path(what[-1]), what[0] if len(what) == 2 else None
     with err.status(plain(f"reading {root}")):
         found = understand(root, name)
@@ -156,9 +162,9 @@ def check(
 @app.command(epilog="Example: zsad data show data/unseen")
 def show(
     root: Anything,
-    to: Annotated[Path, typer.Option("--out", "-o", help="The picture (.png or .jpg).")] = Path("sheet.png"),
+    to: Annotated[Path, typer.Option("--out", "-o", help="The picture (.png, .jpg or .webp).")] = Path("sheet.png"),
     dataset: DatasetName = None,
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, test, or another that the dataset has.")] = "test",
     per_class: Annotated[
         int | None, typer.Option(help="Images of a class at most; default: by the number of classes.", min=1)
     ] = None,
@@ -175,7 +181,8 @@ def show(
     out.print(counts_table(found.samples))
     chosen = [sample for sample in found.samples if sample.split == split]
     if not chosen:
-        raise ZsadError(f"{root}: no image in its {split} split; --split names another")
+        others = ", ".join(dict.fromkeys(sample.split for sample in found.samples))
+        raise ZsadError(f"{root}: no image in its {split} split; --split takes {others}")
     if to.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ZsadError(f"--out {to} must end in .png, .jpg or .webp")
     with err.status("drawing"):

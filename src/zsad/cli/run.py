@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +32,7 @@ from zsad.cli.screen import (
     plain,
     reading_of,
     tell,
+    tell_how,
     tell_notes,
     workers_for,
 )
@@ -39,6 +40,7 @@ from zsad.errors import ZsadError, unknown
 
 if TYPE_CHECKING:
     from zsad.evaluate import Row
+    from zsad.types import Sample
 
 app = typer.Typer()
 
@@ -77,10 +79,13 @@ def predict(
     from zsad.data.index import images_and_names
     from zsad.predict import predict_files
 
-    named = images_and_names(paths, name)
+    with err.status("looking for images"):
+        named, masks = images_and_names(paths, name)
     files = [file for file in named if to.resolve() not in file.resolve().parents]
     if not files:
         raise ZsadError(f"only results of an earlier run in {', '.join(paths)}; name a folder of photographs")
+    if masks:
+        err.print(f"[dim]left out: masks, {len(masks)} files such as {plain(masks[0])}[/]", soft_wrap=True)
     found = load(method, weights, backbone, device, switches)
     rows, notes, names = [], Notes(), {named[file] for file in files}
     with bar("predicting", len(files)) as advance:
@@ -152,7 +157,7 @@ def train(
 
     chosen = parse_switches(method_class(method), switches or [])
     must_be_new_checkpoint(to)
-    plan, samples = Plan(epochs, batch_size, rate, slow, seed), samples_of(root, dataset=dataset)
+    plan, samples = Plan(epochs, batch_size, rate, slow, seed), samples_of(root, dataset=dataset, say=tell_how)
     check(samples)
     torch.manual_seed(seed)
     kind = method_class(method)
@@ -212,7 +217,7 @@ def evaluate(
 
     if names not in ("class", "prompt"):
         raise unknown("kind of name", names, ("class", "prompt"), "zsad evaluate --help")
-    samples = samples_of(root, dataset=dataset)
+    samples = samples_of(root, dataset=dataset, say=tell_how)
     found = load(method, weights, backbone, device, switches)
     errors, notes = [], Notes()
     with bar("evaluating", len(samples)) as advance:
@@ -235,10 +240,20 @@ def evaluate(
 
         rows = table(scored())
     out.print(metrics_table(rows))
+    tell_labels(samples)
     if to:
         write_csv(rows, to)
     tell_notes(notes)
     tell(errors)
+
+
+def tell_labels(samples: Sequence[Sample]) -> None:
+    """Say what numbers cannot tell because of the labels there are."""
+    labels = [sample.label for sample in samples]
+    if unknown_labels := labels.count(None):
+        out.print(f"{unknown_labels} of {len(labels)} images have no label and count for no metric")
+    if len(only := set(labels) - {None}) == 1:
+        out.print(f"all labelled images are {'anomalous' if only == {1} else 'normal'}: image metrics tell nothing")
 
 
 def metrics_table(rows: list[Row]) -> Table:

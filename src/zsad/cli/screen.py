@@ -141,3 +141,8 @@ def tell_notes(notes: Notes) -> None:
     """Say once per run which rules were applied in reading files that are not ordinary photographs."""
     for line in notes.lines():
         err.print(f"[dim]{plain(line)}[/]", soft_wrap=True)
+
+
+def tell_how(understood: str) -> None:
+    """Say how a folder was understood, beside the results."""
+    err.print(f"[dim]{plain(understood)}[/]", soft_wrap=True)

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zsad.data.catalog import Count, Dataset
 from zsad.data.files import part_rows
-from zsad.data.findings import ACROSS_SPLITS, DUPLICATES, OTHER_LABEL, Match, Note, Report, Same, Tally
+from zsad.data.findings import (
+    ACROSS_SPLITS,
+    DUPLICATES,
+    FAINT,
+    MOST_MARKED,
+    OTHER_LABEL,
+    UNLABELLED,
+    Match,
+    Note,
+    Report,
+    Same,
+    Tally,
+)
 from zsad.data.found import DUPLICATE, EMPTY_MASK, MISSING_IMAGE, OTHER_SIZE, UNREADABLE, Found, Problem
 from zsad.data.images import decode, read_mask
 from zsad.data.reading import Reading
@@ -67,6 +83,8 @@ def check(
         problems=tuple(_problems(found.problems, seen)),
         duplicates=tuple(_duplicates(jobs, seen)),
         notes=tuple(_notes(jobs, seen)),
+        limits=tuple(_limits(found.samples, row.metrics if row else ("image", "pixel"))),
+        files=len(jobs),
     )
 
 
@@ -125,10 +143,24 @@ def _mask_problems(
     height, width = mask.shape
     if size not in (None, (width, height)):
         yield Problem(OTHER_SIZE, path, f"{width} x {height}, its image {' x '.join(map(str, size or ()))}")
+    if (share := mask.mean()) > 0.5:
+        yield Problem(MOST_MARKED, path, f"{share:.0%}")
+    if mask.any() and _is_faint(path, mask, reading):
+        yield Problem(FAINT, path)
     for sample in samples:
         if sample.label == 1 and not mask[part_rows(height, sample.part)].any():
             part = "part {} of {}".format(*sample.part) if sample.part else ""
             yield Problem(EMPTY_MASK, sample.image, part)
+
+
+def _is_faint(path: Path, mask: NDArray[np.bool_], reading: Reading) -> bool:
+    """Whether some marked pixels are nearly black, others nearly white: JPEG and smoothing leave such, indices do not.
+
+    Small values alone are the numbers of kinds of defects, as in VisA.
+    """
+    if reading.mask_above or not read_mask(path, reading=replace(reading, mask_above=200)).any():
+        return False
+    return bool((mask & ~read_mask(path, reading=replace(reading, mask_above=30))).any())
 
 
 def _unreadable(path: Path, error: Exception) -> Problem:
@@ -143,6 +175,36 @@ def _tallies(samples: Iterable[Sample]) -> Iterator[Tally]:
         labels = Counter(sample.label for sample in own)
         masks = sum(sample.mask is not None for sample in own)
         yield Tally(split, name, labels[0], labels[1], labels[None], masks)
+
+
+def _limits(samples: Sequence[Sample], metrics: Sequence[str]) -> Iterator[str]:
+    """What of `metrics` the test split, or all where there is none, has no truth for: of all classes, or of which."""
+    classes: dict[str, list[Sample]] = {}
+    for sample in [sample for sample in samples if sample.split == "test"] or samples:
+        classes.setdefault(sample.class_name, []).append(sample)
+    limits: dict[str, list[str]] = {}
+    for name, own in classes.items():
+        for limit in _class_limits(own, metrics):
+            limits.setdefault(limit, []).append(name)
+    for limit, names in limits.items():
+        yield limit if len(names) == len(classes) else f"{', '.join(names)}: {limit}"
+
+
+def _class_limits(samples: Sequence[Sample], metrics: Sequence[str]) -> Iterator[str]:
+    labels = Counter(sample.label for sample in samples)
+    if labels[None] == len(samples):
+        yield UNLABELLED
+        return
+    if labels[None]:
+        yield "labels are known for some images only: metrics are of these"
+    if not labels[1]:
+        yield "only normal images: there will be no metrics"
+    elif not labels[0] and "image" in metrics:
+        yield "only anomalous images: no image metrics"
+    bare = sum(sample.label == 1 and sample.mask is None for sample in samples)
+    if bare and "pixel" in metrics:
+        masks = "no anomalous image has a mask" if bare == labels[1] else "some anomalous images have no mask"
+        yield f"{masks}: no pixel metrics"
 
 
 def _matches(samples: Sequence[Sample], counts: Sequence[Count]) -> Iterator[Match]:

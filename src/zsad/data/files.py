@@ -5,7 +5,10 @@ from __future__ import annotations
 import glob
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,18 +21,30 @@ IMAGE_SUFFIXES = frozenset({
 
 # Folder names, as `plain` writes them. Words that some use the other way round, such as "positive", are not among them.
 NORMAL_NAMES = (
-    "good", "ok", "normal", "no", "healthy", "pass", "passed", "intact", "undamaged", "non_defective", "defect_free",
-    "no_defect", "inlier", "inliers",
+    "good", "ok", "normal", "no", "healthy", "pass", "passed", "intact", "undamaged", "non_defective", "nondefective",
+    "non_defect", "defect_free", "no_defect", "no_defects", "without_defect", "without_defects", "anomaly_free",
+    "no_anomaly", "no_anomalies", "fault_free", "no_fault", "inlier", "inliers", "accepted", "conforming", "gut", "io",
+    "in_ordnung", "fehlerfrei", "unauffällig", "bon", "conforme", "bueno", "buono", "良品", "正常",
 )  # fmt: skip
 ABNORMAL_NAMES = (
     "bad", "ng", "abnormal", "anomaly", "anomalies", "anomalous", "defect", "defects", "defective", "yes", "ko", "nok",
-    "not_ok", "not_good", "ungood", "unhealthy", "fail", "failed", "damage", "damaged", "broken", "fault", "faulty",
-    "outlier", "outliers",
+    "not_ok", "not_good", "ungood", "not_normal", "unhealthy", "fail", "failed", "damage", "damaged", "broken", "fault",
+    "faulty", "outlier", "outliers", "reject", "rejects", "rejected", "non_conforming", "schlecht", "nio", "n_i_o",
+    "nicht_in_ordnung", "fehler", "fehlerhaft", "defekt", "ausschuss", "auffällig", "rebut", "non_conforme",
+    "défectueux", "defectuoso", "difettoso", "不良品", "异常",
 )  # fmt: skip
-IMAGE_NAMES = ("images", "image", "imgs", "img", "original", "data")
+PAIRED_NAMES = ("no", "gut", "io", "bon", "bueno", "buono")  # mean "normal" only beside their opposite: gut, schlecht
+IMAGE_NAMES = ("images", "image", "imgs", "img", "original", "data", "imagestr")
 CARRIER_NAMES = (*IMAGE_NAMES, "rgb")  # only say that images are in them
-MASK_NAMES = ("masks", "mask", "ground_truth", "groundtruth", "gt", "labels", "label")
-MASK_ENDS = ("_mask", "_gt", "_label", "_segmentation")  # of a mask's name before the suffix, in any case
+WHOLE_MASK_NAMES = (  # of masks, but not at the end of a longer name, such as Kvasir-SEG
+    "seg", "segs", "segmentation", "segmentations", "segmentationclass", "annotation", "annotations", "labelstr",
+    "maske", "masken",
+)  # fmt: skip
+MASK_NAMES = ("masks", "mask", "ground_truth", "groundtruth", "gt", "labels", "label", *WHOLE_MASK_NAMES)
+_MASK_WORDS = ("mask", "gt", "label", "segmentation", "seg")
+MASK_ENDS = tuple(f"{sign}{word}" for word in _MASK_WORDS for sign in "_-")  # of a mask's name before the suffix
+MASK_STARTS = ("mask_", "mask-", "gt_")
+_DECORATION = frozenset({"parts", "images", "image", "samples", "pictures", "photos", "copy", "kopie", "bilder"})
 
 SPLITS = {
     "train": "train", "training": "train", "trainval": "train",
@@ -38,13 +53,19 @@ SPLITS = {
     "test_private": "test_private", "test_private_mixed": "test_private_mixed",
 }  # fmt: skip
 
+_JUNK = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs", "thumbnails"})
+UNREAD_SUFFIXES = (
+    ".heic", ".heif", ".cr2", ".nef", ".arw", ".dng", ".mov", ".mp4", ".avi", ".pdf", ".svg", ".psd", ".nii.gz", ".nii",
+    ".mhd", ".zip",
+)  # fmt: skip
+
 
 class File(NamedTuple):
     """An image file, with the folders between it and where the search began."""
 
     path: Path
     folders: tuple[str, ...]
-    stem: str  # its name up to the suffix
+    stem: str  # its name up to the suffix, composed (NFC): "ü" is one letter, as another system may not write it
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -85,7 +106,8 @@ def _matched(path: Path) -> list[Path]:
 def scan(root: Path) -> list[File]:
     """All images below a folder, at any depth and in natural order; no hidden file, and nothing in a hidden folder.
 
-    Links are followed, but not back into a folder that they lie in. A link to nothing counts as an image: reading
+    Files without a suffix count where they are DICOM. What systems leave behind (``__MACOSX``, ``@eaDir``, thumbnails)
+    and folders with results of zsad are left out. Links are followed, but not back into a folder that they lie in. A link to nothing counts as an image: reading
     it will say so.
 
     Raises:
@@ -93,7 +115,44 @@ def scan(root: Path) -> list[File]:
     """
     top = str(existing(root))
     found = sorted(_walk(top, (), frozenset()), key=lambda file: _order((*file[0], file[1])))
-    return [File(Path(top, *folders, name), folders, os.path.splitext(name)[0]) for folders, name in found]
+    return [File(Path(top, *folders, name), folders, _stem(name)) for folders, name in found]
+
+
+def _stem(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return unicodedata.normalize("NFC", name if _may_be_dicom(suffix) else stem)
+
+
+def _may_be_dicom(suffix: str) -> bool:
+    """Whether a file with this suffix may be DICOM: with none, or the last number of a UID, as in 1.2.840.10008."""
+    return not suffix.strip(".") or suffix[1:].isdigit()
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether a file begins as DICOM does (PS3.10: "DICM" after 128 bytes) and is no list of other files."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM" and os.path.basename(path).upper() != "DICOMDIR"
+    except OSError:
+        return False
+
+
+def unread(root: Path) -> dict[str, int]:
+    """How many files below a folder look like pictures, films or archives but are not read, by suffix, most first."""
+    names = (name.lower() for folder in _all_folders(str(existing(root))) for name in folder)
+    ends = (next((end for end in UNREAD_SUFFIXES if name.endswith(end)), "") for name in names)
+    return dict(Counter(end for end in ends if end).most_common())
+
+
+def _all_folders(path: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[list[str]]:
+    """The names of the files in each folder below a path."""
+    status = os.stat(path)
+    here = (status.st_dev, status.st_ino)
+    entries = [] if here in above else _entries(path)
+    yield [entry.name for entry in entries if not _leads_to_folder(entry)]
+    for entry in entries:
+        if _leads_to_folder(entry):
+            yield from _all_folders(entry.path, above | {here})
 
 
 def _walk(
@@ -107,16 +166,26 @@ def _walk(
     for entry in _entries(path):
         if _leads_to_folder(entry):
             yield from _walk(entry.path, (*folders, entry.name), above | {here})
-        elif is_image(entry.name):
+        elif is_image(entry.name) or (_may_be_dicom(os.path.splitext(entry.name)[1]) and is_dicom(entry.path)):
             yield folders, entry.name
 
 
 def _entries(path: str | Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            return [entry for entry in entries if not entry.name.startswith(".") and not _is_left_behind(entry)]
     except OSError as error:
         raise ZsadError(f"{path}: cannot be listed ({error.strerror}); make it readable, or move it away") from error
+
+
+def _is_left_behind(entry: os.DirEntry[str]) -> bool:
+    """Whether a folder holds nothing that a user means: thumbnails and the like, or results of zsad."""
+    if entry.name.lower() in _JUNK:
+        return _leads_to_folder(entry)
+    there = partial(os.path.join, entry.path)
+    return os.path.isfile(there("settings.json")) and any(
+        os.path.isfile(there(f"predictions.{kind}")) for kind in ("csv", "jsonl")
+    )
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -168,12 +237,30 @@ def is_image(name: str) -> bool:
 
 
 def plain(name: str) -> str:
-    """A folder name for comparison: in small letters, with "_" for blanks and hyphens.
+    """A folder name for comparison: composed (NFC), in small letters, with "_" for blanks and hyphens.
 
     >>> plain("Ground Truth"), plain("test-image")
     ('ground_truth', 'test_image')
     """
-    return re.sub(r"[\s_-]+", "_", name.strip().lower())
+    return re.sub(r"[\s_-]+", "_", unicodedata.normalize("NFC", name).strip().lower())
+
+
+def means(name: str, names: Collection[str]) -> bool:
+    """Whether a folder name is one of some names, perhaps with a number before it or a word such as "images" in it.
+
+    >>> means("0_normal", NORMAL_NAMES), means("OK Parts", NORMAL_NAMES), means("i.O.", NORMAL_NAMES)
+    (True, True, True)
+    >>> means("very good", NORMAL_NAMES)
+    False
+    """
+    return one_of(name, names) or one_of(core(name), names)
+
+
+def core(name: str) -> str:
+    """A folder name, plain, without a number before it, dots, and words that say nothing: parts, images, copy, (1)."""
+    words = re.sub(r"\(\d+\)|\.", "", plain(name)).strip("_").split("_")
+    words = words[1:] if words[0].isdigit() else words
+    return "_".join(word for word in words if word and word not in _DECORATION) or plain(name)
 
 
 def one_of(name: str, names: Iterable[str]) -> bool:
@@ -209,4 +296,5 @@ def cut_end(folder: str, ends: Collection[str]) -> str | None:
     ('test', '', None)
     """
     padded = f"_{plain(folder)}"
-    return next((padded[: -len(end) - 1][1:] for end in map(plain, ends) if padded.endswith(f"_{end}")), None)
+    fits = (end for end in map(plain, ends) if padded.endswith(f"_{end}"))
+    return next((padded[: -len(end) - 1][1:] for end in fits if end not in WHOLE_MASK_NAMES or padded == f"_{end}"), None)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from zsad.data.catalog import Count
-from zsad.data.found import DUPLICATE, EMPTY_MASK, IGNORED, Problem, shown, told
+from zsad.data.found import DUPLICATE, EMPTY_MASK, Problem, shown, told
 
 ACROSS_SPLITS = "files with the same content in several splits"
 OTHER_LABEL = "files with the same content and different labels"
 DUPLICATES = (DUPLICATE, ACROSS_SPLITS, OTHER_LABEL)  # the worst last
+MOST_MARKED = "masks that mark more than half of their image"
+FAINT = "masks with values between black and white; --read mask_above=127 leaves faint pixels out"
+TWICE = "many files are there twice"
 
 #: What published datasets have as well: worth knowing, but a user cannot put it right. An anomalous image with an empty
 #: mask is one in everybody's numbers: anomalous for the image metrics, without anomalous pixels for the others.
-TOLD_ONLY = frozenset({DUPLICATE, EMPTY_MASK, IGNORED})
+#: All that commands refuse, see :func:`zsad.data.found.must_be_sound`, is wrong.
+TOLD_ONLY = frozenset({DUPLICATE, EMPTY_MASK, MOST_MARKED, FAINT})
+
+UNLABELLED = "no image has a label: there will be no metrics"
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,18 @@ class Report:
     problems: tuple[Problem, ...]  # those of Found first
     duplicates: tuple[Same, ...]
     notes: tuple[Note, ...]
+    limits: tuple[str, ...] = ()  # what cannot be evaluated, though it may be as it should be
+    files: int = 0  # of images
+
+    @property
+    def copies(self) -> list[tuple[Path, Path]]:
+        """Files beyond the first with their content, and the first, where neither split nor label differs."""
+        return [(path, own.paths[0]) for own in self.duplicates if own.kind == DUPLICATE for path in own.paths[1:]]
+
+    @property
+    def twice(self) -> bool:
+        """Whether more than a third of the files are copies, and it is not a dataset that others counted the same."""
+        return 3 * len(self.copies) > self.files and not any(match.sources for match in self.matches)
 
     @property
     def reasons(self) -> list[str]:
@@ -85,6 +105,7 @@ class Report:
             "no images": not self.tallies,
             "other counts than expected": not all(match.right for match in self.matches),
             "missing classes": bool(self.missing_classes),
+            TWICE: self.twice,
             **{kind: kind not in TOLD_ONLY for kind in kinds},
         }
         return [reason for reason, wrong in found.items() if wrong]
@@ -101,19 +122,44 @@ class Report:
             root: Files below it are named from there.
             most: Files of a kind that are named.
         """
-        said = [(not match.right, f"{match.split}: {_compared(match)}") for match in self.matches]
+        said = [] if self.tallies else [(True, "no images")]
+        said += [(not match.right, f"{match.split}: {_compared(match)}") for match in self.matches]
         for wrong, what, names in ((True, "missing", self.missing_classes), (False, "unknown", self.unknown_classes)):
             said += [(wrong, f"{what} classes ({len(names)}): {', '.join(names)}")] if names else []
-        problems = [*self.problems, *(copy for same in self.duplicates for copy in _copies(same, root))]
-        for kind in dict.fromkeys(problem.kind for problem in problems):
-            own = (problem for problem in problems if problem.kind == kind)
-            said += [(kind not in TOLD_ONLY, line) for line in told(own, root, most)]
+        said += [(True, f"{TWICE}: {self._folders(root, most)}")] if self.twice else []
+        said += self._by_kind(root, most)
         for note in self.notes:
             many = f"{note.files:,} files, first" if note.files > 1 else "1 file,"
             said.append((False, f"{note.rule}: {many} {shown(note.first, root)}"))
-        verdict = f"wrong: {'; '.join(self.reasons)}" if self.wrong else "nothing is wrong"
+        said += [(False, limit) for limit in self.limits]
         said.sort(key=lambda line: not line[0])
+        verdict = self._verdict(sum(wrong for wrong, _ in said))
         return [*(f"{'wrong' if wrong else 'note'}: {line}" for wrong, line in said), verdict]
+
+    def _by_kind(self, root: Path | None, most: int) -> Iterator[tuple[bool, str]]:
+        problems = [*self.problems, *(copy for same in self.duplicates for copy in _copies(same, root))]
+        for kind in dict.fromkeys(problem.kind for problem in problems):
+            own = [problem for problem in problems if problem.kind == kind]
+            names = told(own, root, most)[0].removeprefix(f"{len(own)} {kind}: ")
+            if not (kind == DUPLICATE and self.twice):
+                yield kind not in TOLD_ONLY, f"{kind} ({len(own):,}): {names}"
+
+    def _folders(self, root: Path | None, most: int) -> str:
+        """How many files are copies, and which folders hold what others hold."""
+        pairs = Counter((copy.parent, first.parent) for copy, first in self.copies)
+        named = [f"{n:,} of {shown(b, root)} in {shown(a, root)}" for (a, b), n in pairs.most_common(most)]
+        return f"{len(self.copies):,} of {self.files:,} are copies: {', '.join(named)}" + (
+            f" and {len(pairs) - most} more" if len(pairs) > most else ""
+        )
+
+    def _verdict(self, wrong: int) -> str:
+        if wrong:
+            return "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
+        if UNLABELLED in self.limits:
+            return "nothing is wrong with the files; without labels there is nothing to evaluate"
+        if self.limits:
+            return "nothing is wrong with the files; the notes say what cannot be evaluated"
+        return "nothing is wrong"
 
     def to_json(self) -> str:
         """Everything, as one JSON object; paths as they were given."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
-from zsad.data.files import MASK_ENDS, natural, scan
+from zsad.data.files import MASK_ENDS, MASK_NAMES, MASK_STARTS, File, many, natural, one_of, scan
 from zsad.data.found import IGNORED, MISSING_MASK, SAME_NAME, SPARE_MASK, Problem
 from zsad.types import Sample
 
@@ -24,6 +26,7 @@ class Role(Enum):
     MASK = 3
     ASIDE = 4  # known not to be wanted
     LOST = 5  # of unknown meaning
+    UNUSED = 6  # masks of normal images
 
 
 _LABELS = {Role.NORMAL: 0, Role.ANOMALOUS: 1, Role.UNLABELLED: None}
@@ -40,6 +43,14 @@ class Place:
     split: str = "test"
 
 
+class Assembled(NamedTuple):
+    """What is in a folder."""
+
+    samples: list[Sample]  # by class, split and path in natural order
+    problems: list[Problem]
+    notes: str  # what a user should know of the masks, after "; ", or nothing
+
+
 def assemble(
     root: Path, dataset: str, place: Callable[[Folders], Place], masked: bool, ends: Sequence[str] = MASK_ENDS
 ) -> tuple[list[Sample], list[Problem]]:
@@ -49,18 +60,31 @@ def assemble(
         root: Where the images are.
         dataset: Its name.
         place: What the folders between `root` and an image say about it.
-        masked: Whether anomalous images should have masks; where not, no sample has one.
+        masked: Whether anomalous images should have masks; where not, only those have one beside which it lies.
         ends: As in :func:`pair`.
     """
+    return assembled(root, dataset, place, masked, ends)[:2]
+
+
+def assembled(
+    root: Path, dataset: str, place: Callable[[Folders], Place], masked: bool, ends: Sequence[str] = MASK_ENDS
+) -> Assembled:
+    """As :func:`assemble`, with notes on the masks."""
     files = scan(root)
     places = {folders: place(folders) for folders in {file.folders for file in files}}
-    placed = [(places[file.folders], file) for file in files]
+    near = beside([file for file in files if places[file.folders].role in (Role.NORMAL, Role.ANOMALOUS)], ends)
+    placed = [(places[file.folders], file) for file in files if file.path not in near]
 
     def named(role: Role) -> list[tuple[Key, Path]]:
         return [((*place.key, file.stem), file.path) for place, file in placed if place.role is role]
 
-    spare = [key for key, _ in named(Role.NORMAL)]
-    mates, problems = pair(named(Role.ANOMALOUS), named(Role.MASK), spare, ends) if masked else ({}, [])
+    bad = named(Role.ANOMALOUS)
+    mates, problems = _nearest({path for _, path in bad}, near)
+    if masked or mates:
+        others = [(key, path) for key, path in bad if path not in mates]
+        spare = [key for key, _ in named(Role.NORMAL)]
+        paired, wrong = pair(others, named(Role.MASK), spare, ends)
+        mates, problems = mates | paired, [*problems, *wrong]
     samples = [
         Sample(
             file.path, mates.get(file.path), _LABELS[place.role], place.class_name, place.defect, place.split, dataset
@@ -70,7 +94,52 @@ def assemble(
     ]
     order = {place.class_name: natural(place.class_name) for place in places.values()}
     samples.sort(key=lambda sample: (order[sample.class_name], sample.split))
-    return samples, [*problems, *(Problem(IGNORED, path) for _, path in named(Role.LOST))]
+    lost = [Problem(IGNORED, path) for _, path in named(Role.LOST)]
+    unused = bool(named(Role.UNUSED)) or any(image not in {path for _, path in bad} for image in near.values())
+    return Assembled(samples, [*problems, *lost], _notes(near, unused or _shares(named)))
+
+
+def _shares(named: Callable[[Role], list[tuple[Key, Path]]]) -> bool:
+    """Whether a folder of masks has some of normal images only."""
+    masks = {bare or key for key, _ in named(Role.MASK) for bare in (key, without_end(key, MASK_ENDS)) if bare}
+    normal, bad = ({key for key, _ in named(role)} for role in (Role.NORMAL, Role.ANOMALOUS))
+    return bool(masks & (normal - bad))
+
+
+def _notes(near: dict[Path, Path], unused: bool) -> str:
+    said = ""
+    if near:
+        mask, image = next(iter(near.items()))
+        said = f"; {many(len(near), 'mask')} beside the images, as {mask.name} of {image.name}"
+    return said + ("; masks of normal images are not used" if unused else "")
+
+
+def beside(files: Iterable[File], ends: Sequence[str] = MASK_ENDS) -> dict[Path, Path]:
+    """The masks that lie in one folder with their image, each with that image.
+
+    The mask of x is x_mask, x_mask_1 (or another of `ends`) or mask_x; or it is called "mask" alone, beside one other.
+    """
+    inside: dict[Folders, dict[str, Path]] = {}
+    for file in files:
+        inside.setdefault(file.folders, {}).setdefault(file.stem, file.path)
+    near: dict[Path, Path] = {}
+    for named in inside.values():
+        rest = [stem for stem in named if not one_of(stem, MASK_NAMES)]
+        for stem, path in named.items():
+            image = rest[0] if len(rest) == 1 and len(named) == 2 and stem not in rest else bare(stem, ends)
+            if image in named and image != stem:
+                near[path] = named[image]
+    return near
+
+
+def _nearest(bad: set[Path], near: dict[Path, Path]) -> tuple[dict[Path, Path], list[Problem]]:
+    """Anomalous images with the first mask beside them; further masks as problems."""
+    mates: dict[Path, Path] = {}
+    again = []
+    for mask, image in near.items():
+        if image in bad and mates.setdefault(image, mask) != mask:
+            again.append(Problem(SPARE_MASK, mask, f"a further mask of {image.name}, which has {mates[image].name}"))
+    return mates, again
 
 
 def pair(
@@ -79,10 +148,10 @@ def pair(
     spare: Iterable[Key] = (),
     ends: Sequence[str] = MASK_ENDS,
 ) -> tuple[dict[Path, Path], list[Problem]]:
-    """Masks to images by name: the mask of x is x_mask (or x with another of `ends`), else x itself.
+    """Masks to images by name: the mask of x is x_mask (or x with another of `ends`, or mask_x), else x itself.
 
     Where no mask has the name of an image, but a folder of masks has, the folder is the mask: all that is marked in
-    any file in it.
+    any file in it. What is left over then belongs to the only image of its name in folders further down.
 
     Args:
         images: Images that should have a mask, each under the name that counts.
@@ -97,13 +166,34 @@ def pair(
     named, twice = _unique(masks)
     ended = {bare: key for key in reversed(named) if (bare := without_end(key, ends))}
     own = {key: ended.get(key, key) for key, _ in images}
+    folders = {key[:-1]: named[key].parent for key in named if key[:-1] in own and own[key[:-1]] not in named}
+    free = [key for key in named if key not in own.values() and key[:-1] not in folders]
+    own |= _further_down([key for key in own if own[key] not in named and key not in folders], list(own), free, ends)
     used = {*own.values(), *(name for key in spare for name in (ended.get(key), key))}
-    left = [key for key in named if key not in used]
-    folders = {key[:-1]: named[key].parent for key in left if key[:-1] in own and own[key[:-1]] not in named}
     found = {key: named.get(own[key]) or folders.get(key) for key in own}
     problems = [Problem(MISSING_MASK, path) for key, path in images if not found[key]]
-    problems += [Problem(SPARE_MASK, named[key]) for key in left if key[:-1] not in folders]
+    problems += [Problem(SPARE_MASK, named[key]) for key in free if key not in used]
     return {path: mask for key, path in images if (mask := found[key])}, [*problems, *_unique(images)[1], *twice]
+
+
+def _further_down(lone: list[Key], images: list[Key], masks: list[Key], ends: Sequence[str]) -> dict[Key, Key]:
+    """Images to masks whose folders are some of theirs, in order, where no other image and no other mask would fit."""
+    stems: dict[str, list[Key]] = {}
+    for key in images:
+        stems.setdefault(key[-1], []).append(key)
+    fits: dict[Key, list[Key]] = {}
+    for mask in masks:
+        below = [key for name in {mask[-1], bare(mask[-1], ends)} for key in stems.get(name or "", ())]
+        below = [key for key in below if _leads(mask[:-1], key[:-1])]
+        if len(below) == 1:
+            fits.setdefault(below[0], []).append(mask)
+    return {key: fits[key][0] for key in lone if len(fits.get(key, ())) == 1}
+
+
+def _leads(some: Folders, all_folders: Folders) -> bool:
+    """Whether some folders are among all folders, in order."""
+    rest = iter(all_folders)
+    return all(folder in rest for folder in some)
 
 
 def without_end(key: Key, ends: Sequence[str]) -> Key | None:
@@ -112,8 +202,19 @@ def without_end(key: Key, ends: Sequence[str]) -> Key | None:
     >>> without_end(("crack", "000_GT"), ["_mask", "_gt"]), without_end(("crack", "000"), ["_mask", "_gt"])
     (('crack', '000'), None)
     """
-    stem = key[-1].lower()
-    return next(((*key[:-1], key[-1][: -len(end)]) for end in ends if stem.endswith(end.lower())), None)
+    image = bare(key[-1], ends)
+    return None if image is None else (*key[:-1], image)
+
+
+def bare(stem: str, ends: Sequence[str] = MASK_ENDS) -> str | None:
+    """The name of the image that a mask with this name marks, None where its name does not say so.
+
+    >>> bare("7_mask"), bare("7-label"), bare("7_mask_1"), bare("mask_7"), bare("mask")
+    ('7', '7', '7', '7', None)
+    """
+    any_of = ("|".join(map(re.escape, words)) for words in (MASK_STARTS, ends))
+    match = re.fullmatch("(?:{})(.+)|(.+?)(?:{})(?:[_-][0-9]+)?".format(*any_of), stem, re.IGNORECASE)
+    return next(filter(None, match.groups()), None) if match else None
 
 
 def _unique(files: Sequence[tuple[Key, Path]]) -> tuple[dict[Key, Path], list[Problem]]:

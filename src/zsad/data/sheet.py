@@ -1,4 +1,4 @@
-"""A contact sheet: what a dataset looks like, class by class, with the contours of its masks."""
+"""A contact sheet: what a dataset looks like, class by class, with its masks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from zsad.data.images import read_sample, read_sample_mask
@@ -21,6 +23,7 @@ _KINDS = {0: "normal", 1: "anomalous", None: "unlabelled"}
 _COLOURS = {**DECISIONS, "unlabelled": (150, 154, 162)}
 _BLANK = (236, 237, 240)  # a tile without a photograph
 _MARGIN, _GAP = 24, 14  # around the sheet, between tiles
+_TINT = 0.18  # of the colour of masks over what they mark
 _BAR = 5  # height of the strip that tells the label, below a photograph
 _BLOT = 24  # width of that strip at least
 _WORDS = 40  # height of the two lines below that
@@ -54,8 +57,8 @@ def contact_sheet(
 ) -> Image.Image:
     """Examples of each class: normal, then anomalous, then unlabelled ones, spread evenly over defects and files.
 
-    The strip below a photograph tells its label, a contour its mask. A file that cannot be read is a grey tile. Files
-    are read one at a time, and only small pictures are kept.
+    The strip below a photograph tells its label, a tinted area with a contour its mask. A file that cannot be read is a
+    grey tile that says why. Files are read one at a time, and only small pictures are kept.
 
     Args:
         samples: Of one or several classes; the same samples give the same sheet.
@@ -86,7 +89,8 @@ def contact_sheet(
     chosen = {name: choose(classes[name], most, columns if most > columns else 1) for name in shown}
     columns = min(columns, max(map(len, chosen.values())))
     width = max(_NARROW, 2 * _MARGIN + columns * (side + _GAP) - _GAP)
-    bands = [_head(samples, title or _dataset(samples), len(classes), width)]
+    drawn = sum(map(len, chosen.values()))
+    bands = [_head(samples, title or _dataset(samples), _described(samples, len(classes), drawn), width)]
     for name in shown:
         bands += [_heading(name, classes[name], width)] if len(classes) > 1 else []
         names = _file_names(classes[name])
@@ -154,14 +158,26 @@ def _tile(sample: Sample, name: str, side: int, reading: Reading) -> _Tile:
     first, second = sample.defect or kind, part + name
     try:
         picture = _small(read_sample(sample, reading).image, side)
-    except ZsadError:
-        return _Tile(_blank(side), kind, first, second)
+    except ZsadError as error:
+        return _Tile(_blank(side), kind, second, _reason(error, sample.image))
     if sample.mask is not None:
         try:
-            picture = outlined(picture, read_sample_mask(sample, None, reading))
-        except ZsadError:
-            first = "mask cannot be read"
+            picture = _marked(picture, read_sample_mask(sample, None, reading))
+        except ZsadError as error:
+            first, second = second, f"mask: {_reason(error, sample.mask)}"
     return _Tile(picture, kind, first, second)
+
+
+def _reason(error: ZsadError, path: Path) -> str:
+    """The first words of a message about a file, without its path."""
+    return str(error).removeprefix(f"{path}: ").partition(";")[0]
+
+
+def _marked(picture: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
+    """A photograph with the area of a mask tinted, so that inside and outside differ, and its contour."""
+    veil = Image.fromarray((mask * round(255 * _TINT)).astype(np.uint8)).resize(picture.size, Image.Resampling.BOX)
+    tinted = Image.composite(Image.new("RGB", picture.size, TRUTH), picture, veil)
+    return outlined(tinted, mask)
 
 
 def _small(image: Image.Image, side: int) -> Image.Image:
@@ -200,7 +216,7 @@ def _band(tiles: list[_Tile], side: int, width: int) -> Image.Image:
     return band
 
 
-def _head(samples: Sequence[Sample], title: str, classes: int, width: int) -> Image.Image:
+def _head(samples: Sequence[Sample], title: str, words: str, width: int) -> Image.Image:
     """The title, how many there are of what, and what the colours say."""
     band = Image.new("RGB", (width, 84), PAPER)
     draw = ImageDraw.Draw(band)
@@ -213,8 +229,7 @@ def _head(samples: Sequence[Sample], title: str, classes: int, width: int) -> Im
         draw.rectangle((x - 24, 35, x - 8, 38), fill=colour)
         x -= 44
     draw.text((_MARGIN, 44), _short(title, x - _MARGIN, 26), fill=INK, font=font(26), anchor="ls")
-    words = f"{classes} classes: {_counted(samples)}" if classes > 1 else _counted(samples)
-    draw.text((_MARGIN, 68), words, fill=QUIET, font=font(15), anchor="ls")
+    draw.text((_MARGIN, 68), _short(words, width - 2 * _MARGIN, 15), fill=QUIET, font=font(15), anchor="ls")
     return band
 
 
@@ -246,6 +261,18 @@ def _stacked(bands: list[Image.Image]) -> Image.Image:
         sheet.paste(band, (0, top))
         top += band.height
     return sheet
+
+
+def _described(samples: Sequence[Sample], classes: int, drawn: int) -> str:
+    """Which split, how many classes and samples, and how many of them are drawn.
+
+    >>> _described([Sample(Path(f"{i}.png"), label=0) for i in range(5000)], 1, 32)
+    'test split: 5,000 normal; 32 of 5,000 shown'
+    """
+    splits = " and ".join(dict.fromkeys(sample.split for sample in samples))
+    of_classes = f"{classes} classes, " if classes > 1 else ""
+    some = f"; {drawn:,} of {len(samples):,} shown" if drawn < len(samples) else ""
+    return f"{splits} split: {of_classes}{_counted(samples)}{some}"
 
 
 def _counted(samples: Sequence[Sample]) -> str:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from zsad.data.found import Found
 from zsad.data.tables import formats
-from zsad.data.tables.columns import FIELDS, Table, recognised
+from zsad.data.tables.columns import FIELDS
+from zsad.data.tables.folders import csv_table, meta_json, unused
 from zsad.data.tables.meta import write_meta
 from zsad.data.tables.places import below
 from zsad.data.tables.rows import to_samples
 from zsad.errors import ZsadError
 from zsad.types import Sample
 
-__all__ = ["csv_table", "meta_json", "read_table", "write_meta", "write_table"]
+__all__ = ["csv_table", "meta_json", "read_table", "unused", "write_meta", "write_table"]
 
 
 def read_table(path: str | Path, images: str | Path | None = None) -> Found:
@@ -23,7 +24,8 @@ def read_table(path: str | Path, images: str | Path | None = None) -> Found:
 
     Columns are known by their names: see :data:`zsad.data.tables.columns.NAMES`. For what their values mean, and what
     becomes of rows that are not sound, see :func:`zsad.data.tables.rows.to_samples`; for how paths and bare names are
-    found, see :class:`zsad.data.tables.places.Places`.
+    found, see :class:`zsad.data.tables.places.Places`. Without a column for it, the class is named after the folder of
+    the images: the first that paths may be relative to.
 
     Args:
         path: A .csv, .tsv, .jsonl, .parquet, or a .json with a list of rows or in the shape of a meta.json.
@@ -36,7 +38,8 @@ def read_table(path: str | Path, images: str | Path | None = None) -> Found:
     path = Path(path)
     table = formats.read(path)
     above = () if table.kind == "meta.json" else Path(os.path.abspath(path.parent)).parents[:2]
-    return to_samples(table, [Path(images)] if images else [path.parent, *above], Sample(path))
+    bases = [Path(images)] if images else [path.parent, *above]
+    return to_samples(table, bases, Sample(path, class_name=bases[0].resolve().name or "object"))
 
 
 def write_table(samples: Sequence[Sample], path: str | Path) -> None:
@@ -67,39 +70,3 @@ def _row(sample: Sample, folder: Path) -> formats.Row:
         file = row[field]
         row[field] = file if file is None else below(file, folder) or Path(os.path.abspath(file)).as_posix()
     return {**row, "part": "{}/{}".format(*sample.part) if sample.part else None}
-
-
-def csv_table(root: Path) -> Found | None:
-    """A folder with one CSV of its images: VisA's split_csv/1cls.csv, else a CSV in it, or <folder>/labels.csv.
-
-    A CSV counts if a column names the images, and another says more about them. Where there are several, it is not
-    known which is meant. Without columns for them, class and dataset are named after the folder.
-    """
-    visa = root / "split_csv" / "1cls.csv"  # beside it lie 2cls_fewshot.csv and 2cls_highshot.csv
-    paths = [visa] if visa.is_file() else [*root.glob("*.[cC][sS][vV]"), *root.glob("*/labels.csv")]
-    tables = [table for path in paths if (table := _of_images(path))]
-    return _in_folder(root, tables[0]) if len(tables) == 1 else None
-
-
-def meta_json(root: Path) -> Found | None:
-    """A folder with the meta.json of the research repositories."""
-    table = _of_images(root / "meta.json")
-    return _in_folder(root, table) if table and table.kind == "meta.json" else None
-
-
-def _of_images(path: Path) -> Table | None:
-    """A table that says more about images than where they are, None where a file is not such a table."""
-    try:
-        table = formats.read(path)
-        return table if len(recognised(table)) > 1 else None
-    except ZsadError:
-        return None
-
-
-def _in_folder(root: Path, table: Table) -> Found | None:
-    name = root.resolve().name
-    bases = dict.fromkeys([root, table.path.parent])
-    try:
-        return to_samples(table, list(bases), Sample(root, class_name=name, dataset=name))
-    except ZsadError:  # a value that is no text
-        return None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zsad.data.files import ABNORMAL_NAMES, NORMAL_NAMES, plain
+from zsad.data.files import is_image
+from zsad.data.tables.labels import label
 from zsad.errors import ZsadError
 from zsad.types import Sample
 
@@ -37,11 +38,7 @@ NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
 }  # fmt: skip
 MAYBE_LABELS = ("class", "category", "defect")  # the label, where no column is called so and every value here is one
 
-# "positive" in a column of labels, unlike in the name of a folder, says that what is looked for is there.
-_NORMAL = {*map(plain, NORMAL_NAMES), "0", "0.0", "false", "negative", "normal_test"}  # the last is anomalib's
-_ANOMALOUS = {*map(plain, ABNORMAL_NAMES), "1", "1.0", "true", "positive"}
 _PART = re.compile(r"([1-9]\d{0,3})/([1-9]\d{0,3})")
-_UNSAID = {"", "none", "null", "nan", "na", "n/a", "unknown"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,8 @@ class Table:
     names: list[str]
     columns: list[list[Any]]  # text, numbers, None
     kind: str = "table"  # what to call it
+    note: str = ""  # on how the file was read
+    nested: tuple[str, ...] = ()  # names of columns that hold neither text nor numbers, and were not read
 
     @property
     def is_manifest(self) -> bool:
@@ -95,12 +94,36 @@ def recognised(table: Table) -> dict[str, int]:
     if "part" in chosen and not all(text == "" or _PART.fullmatch(text) for text in table.texts(chosen["part"])):
         del chosen["part"]  # of something else
     if "image" not in chosen:
-        found = ", ".join(name[:40] for name in table.names[:20]) or "none"
-        raise ZsadError(
-            f"{table.path}: no column names the images; found the columns {found}. "
-            f"The first line names them: call it {', '.join(NAMES['image'][0])} or id, in any case"
-        )
+        raise ZsadError(_without_images(table))
     return chosen
+
+
+def _without_images(table: Table) -> str:
+    """What is wrong with a table in which no column names the images, and what to do."""
+    keys = set(map(_key, NAMES["image"][0]))
+    if inside := [name for name in table.nested if _key(name) in keys]:
+        what = f"the column {inside[0]!r} holds no names of files; pictures inside a table cannot be read"
+        return f"{table.path}: {what}: write each to a file, and their names to a column called image"
+    found = ", ".join(name[:40] for name in table.names[:20]) or "none"
+    names = f"call it {', '.join(NAMES['image'][0])} or id, in any case"
+    if table.path.suffix.lower() in (".csv", ".tsv"):
+        names = f"The first line names them: {names}"
+        if any(is_image(name) for name in table.names):
+            names += "; yours is a row already: write a line such as image,label above it"
+    return f"{table.path}: no column names the images; found the columns {found}. {names[0].upper()}{names[1:]}"
+
+
+def not_used(table: Table, chosen: dict[str, int], before: str = "") -> str:
+    """The columns that give nothing, as a part of a sentence; "" where there are none."""
+    names = [name for index, name in enumerate(table.names) if name and index not in chosen.values()]
+    names = [*names, *table.nested]
+    more = f" and {len(names) - 8} more" if names[8:] else ""
+    return f"{before}not used: {', '.join(name[:40] for name in names[:8])}{more}" if names else ""
+
+
+def looks_like_results(table: Table) -> bool:
+    """Whether a table is of the kind that zsad writes about images: predictions.csv."""
+    return "score" in table.names and not {"decision", "map_max"}.isdisjoint(table.names)
 
 
 def _called(table: Table, field: str) -> int | None:
@@ -120,18 +143,6 @@ def _by_value(table: Table) -> int | None:
     """The column that holds labels though it is not called so."""
     maybe = [index for index, name in enumerate(table.names) if _key(name) in MAYBE_LABELS]
     return next((index for index in maybe if all(label(text) in (0, 1) for text in set(table.texts(index)))), None)
-
-
-def label(text: str) -> int | str | None:
-    """What a word or number says of an image: 0 normal, 1 anomalous, None nothing; itself where that is not known.
-
-    >>> label("Good"), label("1.0"), label("nan"), label("scratch"), label("-1")
-    (0, 1, None, 'scratch', '-1')
-    """
-    word = plain(text)
-    if word in _NORMAL or word in _ANOMALOUS:
-        return int(word in _ANOMALOUS)
-    return None if word in _UNSAID else text
 
 
 def part(text: str) -> tuple[int, int]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from zsad.data.files import SPLITS, many, plain
 from zsad.data.found import MISSING_IMAGE, MISSING_MASK, SAME_NAME, UNKNOWN_LABEL, Found, Problem
-from zsad.data.tables.columns import Table, label, part, recognised
+from zsad.data.tables.columns import Table, not_used, part, recognised
+from zsad.data.tables.doubts import contradictions, undecided
+from zsad.data.tables.labels import label, settled
 from zsad.data.tables.places import Places
 from zsad.types import Sample
 
@@ -18,7 +22,8 @@ _WORDS = ("class_name", "defect", "split", "dataset", "prompt_name")  # fields o
 def to_samples(table: Table, bases: Sequence[Path], default: Sample) -> Found:
     """The samples of a table, in the order of its rows; a row whose image is not there is left out.
 
-    In a table without labels, an image with a mask is anomalous, any other of unknown label. A mask that is named must
+    Labels are read as in :func:`zsad.data.tables.labels.settled`. In a table without, an image with a mask is
+    anomalous, any other of unknown label; so is one that is listed as both. A mask that is named must
     be there, unless the image is normal. A normal image has the defect "good" where the table names none. The texts of
     a manifest mean what they say; in other tables blanks around them do not count.
 
@@ -32,17 +37,21 @@ def to_samples(table: Table, bases: Sequence[Path], default: Sample) -> Found:
             number, or a part of an image is not like 1/2.
     """
     chosen = recognised(table)
-    texts = {field: table.texts(index) for field, index in chosen.items()}
+    texts, read, wrong = settled({field: table.texts(index) for field, index in chosen.items()})
     places = Places(texts["image"], bases)
     samples: list[Sample] = []
-    problems: list[Problem] = []
+    problems = [Problem(UNKNOWN_LABEL, table.path, wrong)] if wrong else []
     for row in _rows(table, texts):
         images = places.image(row["image"])
         if len(images) == 1:
             samples.append(_sample(row, images[0], places, problems, default))
         else:
-            problems.append(_not_one(places.base / row["image"].strip(), images))
-    return Found(samples, _understood(table, chosen, places), problems)
+            problems.append(_not_one(row["image"].strip(), images, places.base, table.path))
+    samples, torn = undecided(samples)
+    against = [] if table.is_manifest else contradictions(samples)  # manifests are there to be edited
+    notes = [note for note in (read, table.note) if note]
+    notes += [] if samples else [_nowhere(table, bases)]
+    return Found(samples, _understood(table, chosen, places, notes), [*problems, *torn, *against])
 
 
 def _rows(table: Table, texts: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
@@ -66,8 +75,6 @@ def _sample(row: Mapping[str, str], image: Path, places: Places, problems: list[
     """A sample from its row; what is wrong with the row goes to `problems`."""
     mask = row.get("mask", "")
     said = label(row["label"]) if "label" in row else (1 if mask else None)
-    if isinstance(said, str):
-        problems.append(Problem(UNKNOWN_LABEL, image, repr(said)))
     masks = places.mask(mask, image) if mask else []
     if mask and len(masks) != 1 and said != 0:
         problems.append(Problem(MISSING_MASK, image, f"{mask}: {_among(masks)}"))
@@ -81,8 +88,17 @@ def _sample(row: Mapping[str, str], image: Path, places: Places, problems: list[
     )
 
 
-def _not_one(name: Path, images: Sequence[Path]) -> Problem:
-    return Problem(SAME_NAME, name, _among(images)) if images else Problem(MISSING_IMAGE, name)
+def _not_one(name: str, images: Sequence[Path], base: Path, table: Path) -> Problem:
+    if "://" in name:  # a path would keep one of the two slashes
+        return Problem(MISSING_IMAGE, table, f"{name} is an address; download it, and name the file")
+    return Problem(SAME_NAME, base / name, _among(images)) if images else Problem(MISSING_IMAGE, base / name)
+
+
+def _nowhere(table: Table, bases: Sequence[Path]) -> str:
+    """Where images were looked for, and what to do, where none was found."""
+    looked = f"none of them was found below {' or '.join(map(str, bases))}"
+    how = f"zsad data index {shlex.quote(str(table.path))} --images FOLDER"
+    return f"{looked}; paths are taken relative to the table: put it where they begin, or say where that is: {how}"
 
 
 def _among(files: Sequence[Path]) -> str:
@@ -90,15 +106,18 @@ def _among(files: Sequence[Path]) -> str:
     return f"could be {' or '.join(map(str, files[:3]))}" if files else "no such file"
 
 
-def _understood(table: Table, chosen: Mapping[str, int], places: Places) -> str:
+def _understood(table: Table, chosen: dict[str, int], places: Places, notes: Sequence[str]) -> str:
     kind, told = "manifest" if table.is_manifest else table.kind, []
     if kind == "table":  # the columns of the others are no news
         ways = f" (by {' and '.join(sorted(places.ways))})" if places.ways else ""
         told = [f"{field} from {table.names[i]!r}" + ways * (field == "image") for field, i in chosen.items()]
-    if "mask" in chosen and "label" not in chosen:
+        told += filter(None, [not_used(table, chosen)])
+    told += notes
+    if "mask" in chosen and "label" not in chosen and not notes:
         told.append("anomalous is what has a mask")
     if places.base != table.path.parent:
         told.append(f"paths below {places.base}")
     if places.cut:
-        told.append(f"{PurePosixPath(*places.cut)} cut from its paths")
+        cut = str(PurePosixPath(*places.cut))
+        told.append(f"{re.sub('^([a-z]{2,}):/', '\\1://', cut)} cut from its paths")  # an address has two slashes
     return f"a {kind} of {many(len(table), 'image')}" + f": {', '.join(told)}" * bool(told)
