@@ -3,8 +3,8 @@
     python benchmarks/loader.py [--photos FOLDER ...] [--images 96] [--runs 5]
 
 Photographs are drawn here, enlarged, made noisy and written as JPEG, 1000 x 1000 and 3000 x 2000; those of `--photos`
-are read as well (default: ../shared/data, where it is). Every run is a process of its own, from the first file to the
-last, the start of workers included; all make the same float32 input of 518 x 518 in batches of 8. `behind` waits after
+are read as well (default: ../shared/data, where it is). Every run is a process of its own; images per second count
+from the first batch on, the time to it, with the start of workers, stands beside them; all make the same float32 input of 518 x 518 in batches of 8. `behind` waits after
 every batch, so that workers get as far ahead as they may, and the peak shows what that costs. `scored by tiny` is a
 whole evaluation with the embedded model, at 192 x 192. Linux only.
 """
@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -129,32 +131,51 @@ def photographs(folders: Sequence[Path]) -> Iterator[tuple[str, list[Path]]]:
 
 
 def once(way: str, files: Sequence[Path]) -> dict[str, float]:
-    """Speed, CPU time and memory of one pass, in this process."""
+    """Speed from the first batch on, time to the first batch, CPU time and memory of one pass, in this process."""
     reading = WAYS[way](files)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before, cpu, began, first, count, worker = peak(), used(), time.perf_counter(), 0.0, 0, 0.0
+    before, cpu, began, first, ready, count = peak(), used(), time.perf_counter(), 0.0, 0, 0
+    memory, ticks = 0.0, dict[str, float]()
     for ready in reading:
-        first, count = first or time.perf_counter() - began, count + ready
-        worker = max([worker, *map(peak, children())])
-    seconds, milliseconds = time.perf_counter() - began, 1000 * (used() - cpu) / count
-    return {"rate": count / seconds, "cpu": milliseconds, "first": first, "peak": peak() - before, "worker": worker}
+        if not count:
+            first, left = time.perf_counter() - began, len(files) - ready
+        count += ready
+        for pid in descendants("self"):
+            memory, ticks[pid] = max(memory, peak(pid)), seconds_of(pid) or ticks.get(pid, 0.0)
+    rate = left / (time.perf_counter() - began - first)
+    spent = 1000 * (used() - cpu + sum(ticks.values())) / count
+    return {"rate": rate, "cpu": spent, "first": first, "peak": peak() - before, "worker": memory}
 
 
 def peak(process: str = "self") -> float:
     """The most memory that a process has had, in MB."""
-    status = Path(f"/proc/{process}/status").read_text()
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:  # it has ended
+        return 0.0
     return float(status.split("VmHWM:")[1].split()[0]) / 1024 if "VmHWM:" in status else 0.0
 
 
-def children() -> list[str]:
-    """The processes that this one has started, from whichever thread."""
-    return [pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+def descendants(process: str) -> list[str]:
+    """The processes that a process has started, and those that these have started."""
+    with suppress(OSError):
+        started = [pid for task in Path(f"/proc/{process}/task").glob("*/children") for pid in task.read_text().split()]
+        return [one for pid in started for one in (pid, *descendants(pid))]
+    return []
+
+
+def seconds_of(process: str) -> float:
+    """CPU seconds of a process, 0 if it has ended."""
+    with suppress(OSError):
+        user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def used() -> float:
-    """CPU seconds of this process and of its children that have ended."""
-    usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in usage)
+    """CPU seconds of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def measured(way: str, files: Sequence[Path]) -> dict[str, float]:

@@ -289,7 +289,6 @@ def test_what_is_wrong_comes_before_what_is_told(tmp_path: Path) -> None:
     found = report(*samples)
     assert found.lines(tmp_path) == [
         f"wrong: {OTHER_SIZE} (1): masks/1.png (8 x 10, its image 24 x 24)",
-        f"note: {DUPLICATE} (1): crack/1.png (as crack/0.png)",
         f"note: {EMPTY_MASK} (1): crack/0.png",
         "1 thing is wrong",
     ]
@@ -334,6 +333,8 @@ def test_limits_are_those_of_the_test_split_class_by_class(tmp_path: Path) -> No
     samples = [good(tmp_path, number=3), crack(tmp_path), good(tmp_path, "2", "train", 5)]
     bolt = dataclasses.replace(good(tmp_path, "bolt", number=4), class_name="bolt")
     assert limits(*samples)[0] == ()
+    trained = dataclasses.replace(crack(tmp_path, "9"), split="train")
+    assert limits(samples[0], trained)[0] == ("only normal images: there will be no metrics",)
     assert limits(*samples, bolt)[0] == ("bolt: only normal images: there will be no metrics",)
 
 
@@ -385,7 +386,10 @@ def test_masks_with_numbers_of_kinds_are_not_taken_for_faint_ones(tmp_path: Path
 def copied(root: Path, files: int, copies: int) -> list[Sample]:
     """Some files in one folder, the first few in another as well."""
     own = [good(root, f"set/{i}", number=i) for i in range(files)]
-    again = [good(root, f"set (1)/{i}", number=i) for i in range(copies)]
+    again = [dataclasses.replace(sample, image=root / "set (1)" / sample.image.name) for sample in own[:copies]]
+    (root / "set (1)").mkdir(exist_ok=True)
+    for sample, copy in zip(own, again, strict=False):
+        copy.image.write_bytes(sample.image.read_bytes())
     return own + again
 
 

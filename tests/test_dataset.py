@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from zsad.data.dataset import Batch, Notes, batches, masks_known
+from zsad.data.dataset import Batch, Notes, batches
 from zsad.data.fit import Box
 from zsad.data.images import preprocess, read_image
+from zsad.data.inputs import mask_known
 from zsad.data.reading import FITS, Reading
 from zsad.types import Sample
 
@@ -97,10 +98,16 @@ def test_a_normal_image_has_an_empty_mask_an_anomalous_one_its_own(mixed: list[S
     assert not batch.masks[0].any() and batch.masks[1, 10:20, 30:45].all() and batch.masks[1].sum() == 150
 
 
-def test_masks_come_only_where_every_pixel_is_known(mixed: list[Sample]) -> None:
-    assert masks_known(mixed[:3]) and not masks_known(mixed)
-    assert all(batch.masks is not None for batch in read(mixed[:3], batch_size=1))
-    assert all(batch.masks is None for batch in read(mixed, batch_size=1))
+def test_a_mask_of_another_size_than_its_image_is_told(mixed: list[Sample], tmp_path: Path) -> None:
+    Image.new("L", (7, 9), 255).save(tmp_path / "other.png")
+    (batch,) = read([dataclasses.replace(mixed[0], mask=tmp_path / "other.png", label=1)])
+    assert batch.notes == [(batch.samples[0], "mask of another size than its image, stretched over it")]
+
+
+def test_a_mask_is_known_sample_by_sample(mixed: list[Sample]) -> None:
+    (batch,) = read(mixed)
+    assert batch.masks is not None and batch.known == [mask_known(sample) for sample in batch.samples]
+    assert {True, False} == set(batch.known)
     assert all(batch.masks is None for batch in read(mixed[:3], with_masks=False))
 
 

@@ -5,7 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from zsad.data.files import MASK_NAMES, cut_end, find_images, folders, many, part_rows, plain, scan, subfolders
+from zsad.data.files import (
+    ABNORMAL_NAMES,
+    MASK_NAMES,
+    NORMAL_NAMES,
+    cut_end,
+    find_images,
+    folders,
+    many,
+    means,
+    part_rows,
+    plain,
+    scan,
+    subfolders,
+    unread,
+)
 from zsad.errors import ZsadError
 
 
@@ -140,3 +154,51 @@ def test_path_that_stands_for_no_image_is_named(tmp_path: Path, name: str, messa
 def test_no_paths_at_all_are_refused() -> None:
     with pytest.raises(ZsadError, match="at least one"):
         find_images([])
+
+
+# --- what is not meant, and what is not read
+
+
+@pytest.mark.parametrize("junk", ["__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs", "thumbnails"])
+def test_folders_of_systems_are_left_out(tmp_path: Path, junk: str) -> None:
+    touch(tmp_path, "good/1.png", f"good/{junk}/1.png", f"{junk}/2.png")
+    assert [file.path for file in scan(tmp_path)] == [tmp_path / "good/1.png"]
+    assert folders(tmp_path) == [("good",)]
+
+
+def test_results_of_an_earlier_run_are_no_images(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "out/settings.json", "out/predictions.jsonl", "out/maps/1.png", "other/settings.json")
+    touch(tmp_path, "other/2.png")
+    assert [file.path.name for file in scan(tmp_path)] == ["2.png", "1.png"]
+
+
+@pytest.mark.parametrize("name", ["IM0001", "1.2.840.10008.3"])
+def test_dicom_without_a_suffix_is_an_image_under_its_whole_name(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "README", "1.2")
+    for there in (name, "DICOMDIR"):
+        (tmp_path / there).write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 9)
+    assert [(file.path.name, file.stem) for file in scan(tmp_path)] == [(name, name)]
+
+
+def test_files_that_look_like_pictures_but_are_not_read_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "a.HEIC", "b/c.heic", "scan.nii.gz", "x.txt", ".d.heic")
+    assert unread(tmp_path) == {".heic": 2, ".nii.gz": 1}
+
+
+def test_stems_are_composed_whatever_the_system_wrote(tmp_path: Path) -> None:
+    touch(tmp_path, "u\u0308.png")
+    assert [file.stem for file in scan(tmp_path)] == ["\u00fc"] and plain("U\u0308") == plain("\u00dc")
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("0_normal", True), ("good_images", True), ("OK Parts", True), ("i.O.", True), ("no defects", True),
+     ("good (1)", True), ("n.i.O.", False), ("not good", False), ("very good", False), ("1", False), ("images", False)],
+)  # fmt: skip
+def test_words_beside_a_known_one_may_decorate_but_not_turn_it(tmp_path: Path, name: str, known: bool) -> None:
+    assert means(name, NORMAL_NAMES) == known
+
+
+def test_no_name_is_normal_and_anomalous() -> None:
+    assert not {*map(plain, NORMAL_NAMES)} & {*map(plain, ABNORMAL_NAMES)}
+    assert not any(means(name, NORMAL_NAMES) for name in ABNORMAL_NAMES)

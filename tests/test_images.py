@@ -614,3 +614,11 @@ def test_real_masks_have_the_size_of_their_photographs() -> None:
         image = read_image((REAL / "cookie") / "anomaly" / f"{mask.stem}.jpg")
         marked = read_mask(mask)
         assert marked.shape == (image.height, image.width) and 0 < marked.mean() < 0.5
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16])
+def test_a_mask_is_what_is_stored_also_where_0_is_white(tmp_path: Path, dtype: type) -> None:
+    values = np.zeros((8, 9), dtype)
+    values[2:4, 3:5] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", values, photometric="miniswhite")
+    assert read_mask(tmp_path / "mask.tif").sum() == 4

@@ -259,7 +259,7 @@ def test_oct17_has_several_diseases_and_no_masks(tmp_path: Path) -> None:
     ]
     samples = read(class_folders(touch(tmp_path / "OCT2017", *folders)))
     assert Counter((s.split, s.label) for s in samples)[("validation", 1)] == 2
-    assert {s.defect for s in samples} == {"NORMAL", "CNV", "DME"} and {s.class_name for s in samples} == {"OCT2017"}
+    assert {s.defect for s in samples} == {"good", "CNV", "DME"} and {s.class_name for s in samples} == {"OCT2017"}
 
 
 # --- class folders: any names
@@ -347,7 +347,7 @@ def test_unmatched_masks_and_images_are_named(tmp_path: Path, extra: str, kind: 
 
 
 def test_images_neither_normal_nor_abnormal_are_named(tmp_path: Path) -> None:
-    root = touch(tmp_path, "good/1.png", "crack/1.png", "2.png", "notes/readme.txt")
+    root = touch(tmp_path, "good/1.png", "bad/1.png", "crack/1.png", "2.png", "notes/readme.txt")
     assert problems(normal_abnormal(root), root) == [(IGNORED, "2.png"), (IGNORED, "crack/1.png")]
 
 
@@ -367,8 +367,15 @@ def test_classes_may_lie_above_normal_and_abnormal(tmp_path: Path, above: str) -
     assert samples[3].mask == root / nuts[2] and samples[1].mask != samples[3].mask
 
 
-def test_classes_are_not_taken_where_a_folder_is_neither(tmp_path: Path) -> None:
-    assert normal_abnormal(touch(tmp_path, "nut/good/1.png", "nut/bad/1.png", "holiday/1.png")) is None
+@pytest.mark.parametrize("stray", ["holiday/1.png", "nut/1.png", "nut/unsure/1.png", "nut/crack/1.png"])
+def test_stray_image_takes_no_label_from_the_others(tmp_path: Path, stray: str) -> None:
+    root = touch(tmp_path, "nut/good/1.png", "nut/bad/1.png", stray)
+    found = normal_abnormal(root)
+    assert problems(found, root) == [(IGNORED, stray)] and found and [s.label for s in found.samples] == [0, 1]
+
+
+def test_normal_folder_deep_among_others_tells_nothing(tmp_path: Path) -> None:
+    assert normal_abnormal(touch(tmp_path, "trip/good/1.png", "holiday/1.png")) is None
 
 
 def test_image_beside_the_classes_does_not_hide_them(tmp_path: Path) -> None:
@@ -395,13 +402,127 @@ def test_given_names_and_ignored_folders_fit_the_covid_set(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.parametrize(
+    "end", ["b0_mask", "b0_gt", "b0_GT", "b0-label", "b0_seg", "b0_segmentation", "mask_b0", "b0_mask_1"]
+)
+@pytest.mark.parametrize("layout", [normal_abnormal, class_folders])
+def test_mask_in_the_folder_of_its_image_is_no_image(tmp_path: Path, end: str, layout: object) -> None:
+    top = "test/" if layout is class_folders else ""
+    root = touch(tmp_path, f"{top}good/g0.png", f"{top}bad/b0.jpg", f"{top}bad/{end}.png")
+    found = layout(root)  # type: ignore[operator]
+    assert masks(found, root) == {f"{top}bad/b0.jpg": f"{top}bad/{end}.png"} and len(read(found)) == 2
+    assert f"1 mask beside the images, as {end}.png of b0.jpg" in found.understood
+
+
+def test_further_masks_beside_an_image_are_named(tmp_path: Path) -> None:
+    root = touch(tmp_path, "good/1.png", "bad/b (1).png", "bad/b (1)_mask.png", "bad/b (1)_mask_1.png")
+    assert masks(normal_abnormal(root), root) == {"bad/b (1).png": "bad/b (1)_mask.png"}
+    assert problems(normal_abnormal(root), root) == [(SPARE_MASK, "bad/b (1)_mask_1.png")]
+
+
+def test_masks_beside_normal_images_are_not_used(tmp_path: Path) -> None:
+    found = normal_abnormal(touch(tmp_path, "good/1.png", "good/1_mask.png", "bad/1.png"))
+    assert [s.mask for s in read(found)] == [None, None]
+    assert found and found.understood.endswith("masks of normal images are not used")
+
+
+def test_image_called_a_mask_stays_an_image_without_a_partner(tmp_path: Path) -> None:
+    samples = read(normal_abnormal(touch(tmp_path, "good/mask_0.png", "bad/mask_5.png", "bad/b_label.png")))
+    assert [s.label for s in samples] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("above", ["", "gear/"])
+def test_folders_beside_a_lone_normal_one_are_kinds_of_defect(tmp_path: Path, above: str) -> None:
+    names = [f"{above}{name}/0.png" for name in ("good", "crack", "dent", "mask/crack", "mask/dent")]
+    found = normal_abnormal(touch(tmp_path, *names))
+    assert [(s.label, s.defect) for s in read(found)] == [(0, "good"), (1, "crack"), (1, "dent")]
+    assert list(masks(found, tmp_path).values()) == names[3:]
+    assert found and "crack, dent taken for kinds of defect" in found.understood
+
+
+@pytest.mark.parametrize("name", ["unlabeled", "very good", "no_crack", "without dent", "2024", "overlay"])
+def test_folder_that_may_be_normal_is_no_kind_of_defect(tmp_path: Path, name: str) -> None:
+    root = touch(tmp_path, "good/0.png", f"{name}/0.png")
+    assert problems(normal_abnormal(root), root) == [(IGNORED, f"{name}/0.png")]
+
+
+def test_word_that_is_normal_only_beside_its_opposite_tells_nothing_alone(tmp_path: Path) -> None:
+    organs = touch(tmp_path / "organs", "gut/1.png", "liver/1.png")
+    assert normal_abnormal(organs) is None
+    assert [s.label for s in read(normal_abnormal(touch(tmp_path / "parts", "gut/1.png", "schlecht/1.png")))] == [0, 1]
+
+
+def test_folders_on_both_sides_are_classes(tmp_path: Path) -> None:
+    names = [f"{label}/{name}/0.png" for label in ("good", "bad", "masks") for name in ("gear", "nut")]
+    samples = read(normal_abnormal(touch(tmp_path, *names, "bad/dent/7.png", "masks/dent/7.png")))
+    expected = [("gear", 0, "good"), ("gear", 1, ""), ("nut", 0, "good"), ("nut", 1, "")]
+    assert [(s.class_name, s.label, s.defect) for s in samples[:2] + samples[2:4]] == expected or expected == [
+        (s.class_name, s.label, s.defect) for s in samples if s.image.stem == "0"
+    ]
+    assert all(s.mask and s.mask.parent.name == s.image.parent.name for s in samples if s.label == 1)
+
+
+def test_product_called_label_is_no_folder_of_masks(tmp_path: Path) -> None:
+    root = touch(tmp_path, *(f"{name}/{kind}/1.png" for name in ("cap", "label") for kind in ("good", "bad")))
+    assert [s.class_name for s in read(normal_abnormal(root))] == ["cap", "cap", "label", "label"]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    ["annotations/b.png", "seg/b.png", "SegmentationClass/b.png", "Masken/b.png", "bad_mask/b.png", "bad_masks/b.png",
+     "bad/masks/b.png", "masks/mask_b.png", "segmentation/b_segmentation.png", "masks/B.PNG"],
+)  # fmt: skip
+def test_masks_lie_in_folders_of_many_names(tmp_path: Path, mask: str) -> None:
+    root = touch(tmp_path, "good/1.png", "bad/b.png", mask)
+    assert len(read(normal_abnormal(root))) == 2 and masks(normal_abnormal(root), root) == {"bad/b.png": mask}
+
+
+def test_masks_may_lie_in_folders_of_classes(tmp_path: Path) -> None:
+    names = [f"{name}/{kind}/0.png" for name in ("gear", "nut") for kind in ("good", "bad")]
+    root = touch(tmp_path, *names, "masks/gear/0.png", "masks/nut/0.png")
+    assert masks(normal_abnormal(root), root) == {
+        f"{name}/bad/0.png": f"masks/{name}/0.png" for name in ("gear", "nut")
+    }
+
+
+def test_mask_further_up_is_taken_where_one_image_only_has_its_name(tmp_path: Path) -> None:
+    root = touch(tmp_path, "good/x.png", "bad/a/1.png", "bad/a/2.png", "bad/b/2.png", "masks/1.png", "masks/2.png")
+    assert masks(normal_abnormal(root), root) == {
+        "bad/a/1.png": "masks/1.png",
+        "bad/a/2.png": None,
+        "bad/b/2.png": None,
+    }
+    assert (SPARE_MASK, "masks/2.png") in problems(normal_abnormal(root), root)
+
+
+def test_names_are_one_however_the_system_writes_accents(tmp_path: Path) -> None:
+    root = touch(tmp_path, "good/1.png", "bad/tu\u0308r/u\u0308.png", "masks/t\u00fcr/\u00fc.png")
+    assert all(s.mask for s in read(normal_abnormal(root)) if s.label)
+
+
 def test_what_told_normal_from_abnormal_is_said(tmp_path: Path) -> None:
     found = normal_abnormal(touch(tmp_path, "OK/1.png", "NG/hole/2.png", "masks/hole/2.png"))
-    told = "names of folders tell the label: normal in OK; abnormal in NG; masks in masks; 1 class"
+    told = "names of folders tell the label: normal in OK; anomalous in NG; masks in masks; 1 class"
     assert found and found.understood == told
 
 
 # --- images and masks
+
+
+def mask_file(path: Path, rows: slice | None, height: int = 10) -> None:
+    """A mask [height, 4] that marks the given rows."""
+    pixels = np.zeros((height, 4), np.uint8)
+    if rows:
+        pixels[rows] = 255
+    Image.fromarray(pixels).save(path)
+
+
+def drawn(root: Path, *names: str) -> Path:
+    """Images that mark all their pixels, for layouts that look into masks."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        mask_file(root / name, slice(None))
+    return root
 
 
 @pytest.mark.parametrize(
@@ -419,12 +540,12 @@ def test_what_told_normal_from_abnormal_is_said(tmp_path: Path) -> None:
     ],
 )
 def test_images_and_masks_in_folders_of_their_own(tmp_path: Path, images: str, truth: str, split: str) -> None:
-    root = touch(tmp_path / "polyps", images, truth)
+    root = drawn(tmp_path / "polyps", images, truth)
     assert read(images_and_masks(root)) == [Sample(root / images, root / truth, 1, "polyps", "", split, "polyps")]
 
 
 def test_good_folder_beside_images_and_masks_is_normal(tmp_path: Path) -> None:
-    root = touch(tmp_path, "good/1.png", "images/1.png", "images/2.png", "masks/1.png", "masks/2.png")
+    root = drawn(tmp_path, "good/1.png", "images/1.png", "images/2.png", "masks/1.png", "masks/2.png")
     assert normal_abnormal(root) is None
     assert [(s.label, s.mask and s.mask.name) for s in read(images_and_masks(root))] == [
         (0, None),
@@ -434,7 +555,7 @@ def test_good_folder_beside_images_and_masks_is_normal(tmp_path: Path) -> None:
 
 
 def test_image_without_a_mask_has_no_label_and_is_named(tmp_path: Path) -> None:
-    root = touch(tmp_path, "images/1.png", "images/2.png", "masks/1.png", "masks/3.png")
+    root = drawn(tmp_path, "images/1.png", "images/2.png", "masks/1.png", "masks/3.png")
     found = images_and_masks(root)
     assert problems(found, root) == [(MISSING_MASK, "images/2.png"), (SPARE_MASK, "masks/3.png")]
     assert found and [s.label for s in found.samples] == [1, None]
@@ -442,7 +563,7 @@ def test_image_without_a_mask_has_no_label_and_is_named(tmp_path: Path) -> None:
 
 def test_splits_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     names = [f"{split}-{kind}/1.jpg" for split in ("test", "trainval") for kind in ("image", "mask")]
-    samples = read(images_and_masks(touch(tmp_path, *names)))
+    samples = read(images_and_masks(drawn(tmp_path, *names)))
     assert [(s.split, s.mask and s.mask.parent.name) for s in samples] == [
         ("test", "test-mask"),
         ("train", "trainval-mask"),
@@ -450,7 +571,7 @@ def test_splits_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_classes_may_lie_above_images_and_masks(tmp_path: Path) -> None:
-    root = touch(tmp_path, *(f"{name}/{kind}/1.png" for name in ("CVC-300", "Kvasir") for kind in ("images", "masks")))
+    root = drawn(tmp_path, *(f"{name}/{kind}/1.png" for name in ("CVC-300", "Kvasir") for kind in ("images", "masks")))
     assert [s.class_name for s in read(images_and_masks(root))] == ["CVC-300", "Kvasir"]
 
 
@@ -458,7 +579,7 @@ def test_classes_stay_together_where_splits_lie_above_them(tmp_path: Path) -> No
     parts = [
         f"{split}/{name}/{kind}/1.png" for split in ("test", "train") for name in "ab" for kind in ("images", "masks")
     ]
-    samples = read(images_and_masks(touch(tmp_path, *parts)))
+    samples = read(images_and_masks(drawn(tmp_path, *parts)))
     assert [(s.class_name, s.split) for s in samples] == [("a", "test"), ("a", "train"), ("b", "test"), ("b", "train")]
 
 
@@ -467,15 +588,29 @@ def test_without_a_pair_there_are_no_images_and_masks(tmp_path: Path, names: lis
     assert images_and_masks(touch(tmp_path, *names)) is None
 
 
+def test_empty_mask_means_normal_where_no_folder_says_good(tmp_path: Path) -> None:
+    root = drawn(tmp_path, "images/b.png", "masks/b.png", "images/g.png", "images/x.png")
+    mask_file(root / "masks/g.png", None)
+    (root / "masks/x.png").touch()
+    found = images_and_masks(root)
+    assert found and [(s.label, s.defect, s.mask is None) for s in found.samples] == [
+        (1, "", False), (0, "good", True), (None, "", True),
+    ]  # fmt: skip
+    assert problems(found, root) == [(UNREADABLE, "masks/x.png")] and "1 empty mask taken as normal" in found.understood
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("imgs/1.png", "seg/1.png"), ("images/1.png", "annotations/1.png"), ("images/a/1.png", "masks/1.png"),
+     ("imagesTr/liver_0000.png", "labelsTr/liver.png"), ("Kvasir-SEG/images/1.png", "Kvasir-SEG/masks/1.png"),
+     ("Segmentation/images/1.png", "Segmentation/masks/1.png")],
+)  # fmt: skip
+def test_folders_of_images_and_masks_have_many_names(tmp_path: Path, image: str, mask: str) -> None:
+    root = drawn(tmp_path, image, mask)
+    assert len(read(images_and_masks(root))) == 1 and masks(images_and_masks(root), root) == {image: mask}
+
+
 # --- masks beside the images
-
-
-def mask_file(path: Path, rows: slice | None, height: int = 10) -> None:
-    """A mask [height, 4] that marks the given rows."""
-    pixels = np.zeros((height, 4), np.uint8)
-    if rows:
-        pixels[rows] = 255
-    Image.fromarray(pixels).save(path)
 
 
 def test_pixels_of_the_mask_beside_it_tell_the_label(tmp_path: Path) -> None:
@@ -531,6 +666,18 @@ def test_ends_of_mask_names_can_be_given(tmp_path: Path) -> None:
     mask_file(root / "1-truth.png", slice(0, 1))
     assert siblings(root) is None
     assert [s.mask for s in read(siblings(root, ends=("-TRUTH",)))] == [root / "1-truth.png"]
+
+
+@pytest.mark.parametrize("mask", ["x-label.png", "mask_x.png", "x_seg.png", "x_mask_1.png"])
+def test_siblings_know_many_ends(tmp_path: Path, mask: str) -> None:
+    root = drawn(tmp_path, "x.jpg", mask)
+    assert len(read(siblings(root))) == 1 and masks(siblings(root), root) == {"x.jpg": mask}
+
+
+@pytest.mark.parametrize(("image", "mask"), [("image", "mask"), ("case0", "seg")])
+def test_folder_of_each_case_has_an_image_and_its_mask(tmp_path: Path, image: str, mask: str) -> None:
+    root = drawn(tmp_path, *(f"case{i}/{name}.png" for i in (0, 1) for name in (image, mask)))
+    assert masks(siblings(root), root) == {f"case{i}/{image}.png": f"case{i}/{mask}.png" for i in (0, 1)}
 
 
 # --- DAGM
@@ -607,7 +754,13 @@ def test_unlabelled_images_have_no_label(tmp_path: Path) -> None:
     found = unlabelled(root)
     assert read(found) == [
         Sample(root / name, dataset="photos") for name in ("2.jpg", "10.jpg", "more/1.png")
-    ] and found and found.understood == "3 images without labels"  # fmt: skip
+    ] and found and found.understood.startswith("3 images without labels; the folder more (1 image)")  # fmt: skip
+
+
+def test_unlabelled_says_which_folders_it_did_not_know(tmp_path: Path) -> None:
+    found = unlabelled(touch(tmp_path, *(f"{name}/{i}.png" for name in ("Klasse 1", "Klasse 2") for i in (1, 2))))
+    assert found and "Klasse 1 (2 images), Klasse 2 (2 images): not known as normal or anomalous" in found.understood
+    assert "known are good, ok" in found.understood
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

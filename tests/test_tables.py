@@ -3,9 +3,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsad.data.files import many
-from zsad.data.found import MISSING_IMAGE, MISSING_MASK, SAME_NAME, UNKNOWN_LABEL, Found
-from zsad.data.tables import csv_table, meta_json, read_table, write_meta, write_table
+from zsad.data.found import (
+    CONTRADICTION,
+    DUPLICATE,
+    IGNORED,
+    MISSING_IMAGE,
+    MISSING_MASK,
+    SAME_NAME,
+    UNKNOWN_LABEL,
+    Found,
+)
+from zsad.data.tables import csv_table, meta_json, read_table, unused, write_meta, write_table
 from zsad.errors import ZsadError
 from zsad.types import Sample
 
@@ -61,7 +72,11 @@ def lists_of_samples(draw: st.DrawFn) -> list[Sample]:
         Sample, paths, st.none() | st.builds(Path, st.just("masks"), NAMES), st.sampled_from([0, 1, None]),
         WORDS, WORDS, st.sampled_from(["train", "test"]), WORDS, WORDS, st.sampled_from([None, (1, 2), (2, 2)]),
     )  # fmt: skip
-    return draw(st.lists(sample, min_size=1, max_size=3))
+    return draw(
+        st.lists(
+            sample, min_size=1, max_size=3, unique_by=lambda sample: (sample.image, sample.part, sample.class_name)
+        )
+    )
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -200,7 +215,10 @@ def test_column_of_masks_is_known_by_name(tmp_path: Path, name: str) -> None:
 def test_column_of_labels_is_known_by_name(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "1.png", "2.png")
     found = read_table(table(tmp_path, f"image, {name}\n1.png, 1\n2.png, 0\n"))
-    assert [(s.label, s.class_name, s.defect) for s in found.samples] == [(1, "object", ""), (0, "object", "good")]
+    assert [(s.label, s.class_name, s.defect) for s in found.samples] == [
+        (1, tmp_path.name, ""),
+        (0, tmp_path.name, "good"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -216,20 +234,19 @@ def test_columns_of_text_are_known_by_name(tmp_path: Path, name: str, field: str
     assert getattr(only(found), field) == "some thing"
 
 
-@pytest.mark.parametrize("name", ["class", "category", "defect"])
+@pytest.mark.parametrize("name", ["class", "category"])
 def test_column_that_may_hold_labels_holds_them_only_where_every_value_is_one(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "1.png", "2.png")
     found = read_table(table(tmp_path, f"image,{name}\n1.png,good\n2.png,scratch\n"))
     assert [sample.label for sample in found.samples] == [None, None]
-    field = "defect" if name == "defect" else "class_name"
-    assert [getattr(sample, field) for sample in found.samples] == ["good", "scratch"]
+    assert [sample.class_name for sample in found.samples] == ["good", "scratch"]
 
 
 def test_columns_that_are_empty_or_not_there_give_what_a_sample_has_by_itself(tmp_path: Path) -> None:
     touch(tmp_path, "1.png")
-    assert only(read_table(table(tmp_path, "image\n1.png\n"))) == Sample(tmp_path / "1.png")
+    assert only(read_table(table(tmp_path, "image\n1.png\n"))) == Sample(tmp_path / "1.png", class_name=tmp_path.name)
     empty = table(tmp_path, "image,label,mask,class_name,split,notes\n1.png,,,,,x\n")
-    assert only(read_table(empty)) == Sample(tmp_path / "1.png")
+    assert only(read_table(empty)) == Sample(tmp_path / "1.png", class_name=tmp_path.name)
 
 
 @pytest.mark.parametrize(
@@ -280,12 +297,13 @@ def test_words_of_a_label(tmp_path: Path, word: str, label: int | None) -> None:
 
 
 @pytest.mark.parametrize("word", ["2", "-1", "crack", "0.5", "goodish", "01"])
-def test_label_that_is_not_known_is_a_problem_and_no_guess(tmp_path: Path, word: str) -> None:
+def test_label_that_is_not_known_makes_all_of_its_column_unknown(tmp_path: Path, word: str) -> None:
     touch(tmp_path, "1.png", "2.png")
     found = read_table(table(tmp_path, f"image,label\n1.png,{word}\n2.png,1\n"))
-    assert [sample.label for sample in found.samples] == [None, 1]
+    assert [sample.label for sample in found.samples] == [None, None]
     (problem,) = found.problems
-    assert (problem.kind, problem.path) == (UNKNOWN_LABEL, tmp_path / "1.png") and word in problem.note
+    assert (problem.kind, problem.path) == (UNKNOWN_LABEL, tmp_path / "table.csv")
+    assert f"{word!r}, '1'; write 0 or normal" in problem.note
 
 
 @pytest.mark.parametrize(("value", "label"), [(1, 1), (0.0, 0), (True, 1), (None, None), (float("nan"), None)])
@@ -399,7 +417,7 @@ def test_another_file_of_the_same_name_is_not_the_image(tmp_path: Path) -> None:
 def test_paths_may_have_backslashes(tmp_path: Path) -> None:
     touch(tmp_path, "a/b/1.png", "m/1.png")
     found = read_table(table(tmp_path, "image,mask\na\\b\\1.png,m\\1.png\n"))
-    assert only(found) == Sample(tmp_path / "a/b/1.png", tmp_path / "m/1.png", 1)
+    assert only(found) == Sample(tmp_path / "a/b/1.png", tmp_path / "m/1.png", 1, tmp_path.name)
 
 
 # --- names that are no paths
@@ -515,7 +533,7 @@ def test_parquet_of_others_is_read_without_the_images_in_it(tmp_path: Path) -> N
         "mask": pa.nulls(1),
     }
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
-    assert only(read_table(tmp_path / "t.parquet")) == Sample(tmp_path / "1.png", label=1)
+    assert only(read_table(tmp_path / "t.parquet")) == Sample(tmp_path / "1.png", label=1, class_name=tmp_path.name)
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".json"])
@@ -736,3 +754,242 @@ def test_meta_json_names_the_first_sample_that_it_cannot_hold(
         write_meta([first, wrong, third], tmp_path / "meta.json")
     assert str(wrong.image) in str(caught.value) and ".jsonl" in str(caught.value)
     assert not (tmp_path / "meta.json").exists()
+
+
+# --- what strangers have in their folders
+
+
+def labels_of(found: Found) -> list[int | None]:
+    return [sample.label for sample in found.samples]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "meta.json"])
+def test_images_that_the_table_of_a_folder_does_not_list_are_named(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "a/1.png", "a/2.png", "masks/1.png", "Test_GroundTruth/3.png", "other/1_m.png", "new/ä 3.png")
+    if name == "t.csv":
+        table(tmp_path, "image,label,mask\na/1.png,1,other/1_m.png\n", name)
+    else:
+        meta(tmp_path, test={"a": [entry("a/1.png", "other/1_m.png")]})
+    found = csv_table(tmp_path) or meta_json(tmp_path)
+    assert found and [(p.kind, p.path) for p in found.problems] == [
+        (IGNORED, tmp_path / "a/2.png"),
+        (IGNORED, tmp_path / "new/ä 3.png"),
+    ]
+    assert not read_table(tmp_path / name).problems
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_manifest_in_a_folder_does_not_stand_for_it(tmp_path: Path, suffix: str) -> None:
+    write_table([Sample(touch(tmp_path, "1.png", "2.png") / "1.png", label=0)], tmp_path / f"m{suffix}")
+    assert csv_table(tmp_path) is None
+    (why,) = unused(tmp_path)
+    assert f"m{suffix}: not used, since it is a manifest" in why
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".jsonl", ".parquet"])
+def test_table_of_any_format_is_the_layout_of_its_folder(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path, "1.png")
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"image": ["1.png"], "label": [1]}), tmp_path / "t.parquet")
+    else:
+        table(
+            tmp_path, "image\tlabel\n1.png\t1\n" if suffix == ".tsv" else '{"image": "1.png", "label": 1}', f"t{suffix}"
+        )
+    assert (found := csv_table(tmp_path)) and only(found).label == 1 and not unused(tmp_path)
+
+
+def test_results_are_no_layout(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png")
+    table(tmp_path, "path,score,map_max,decision,label\n1.png,0.5,0.5,normal,1\n", "predictions.csv")
+    assert csv_table(tmp_path) is None and "results" in unused(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "why"),
+    [
+        ("file,result,normal\n1.png,OK,1\n", "t.csv", "tells only where images are; not used: result, normal; call"),
+        ("1.png,0\n", "t.csv", "without rows"),
+        ("1.png,0\n2.png,1\n", "t.csv", "yours is a row already: write a line such as image,label above it"),
+        ("image,label\n7.png,0\n", "t.csv", "gives none of its 1 image: 1 images that are named but not there: 7.png"),
+        ("", "t.xlsx", "a spreadsheet: save it as CSV"),
+        ('{"train": {"bottle": [', "meta.json", "no JSON"),
+        ('[{"image": "1.png", "label": 1}]', "meta.json", "a list of rows and no meta.json"),
+    ],
+)
+def test_table_in_a_folder_that_is_not_used_says_why(tmp_path: Path, text: str, name: str, why: str) -> None:
+    table(touch(tmp_path, "1.png", "._t.csv", "~$t.xlsx", "other.json"), text, name)
+    (sentence,) = unused(tmp_path)
+    assert str(tmp_path / name) in sentence and why in sentence
+
+
+def test_several_tables_of_images_in_a_folder_name_each_other(tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv"):
+        table(touch(tmp_path, "1.png"), "image,label\n1.png,0\n", name)
+    assert csv_table(tmp_path) is None
+    assert ["test.csv and train.csv each list images" in why for why in unused(tmp_path)] == [True, True]
+
+
+def test_columns_that_give_nothing_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png")
+    found = read_table(table(tmp_path, ",image,label,score,operator\n0,1.png,1,0.5,me\n"))
+    assert found.understood.endswith("label from 'label', not used: score, operator")
+
+
+def test_label_that_its_folder_contradicts_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "good/0.png", "good/1.png", "bad/2.png", "bad/3.png", "x/4.png")
+    path = table(tmp_path, "image,label\ngood/0.png,1\ngood/1.png,0\nbad/2.png,0\nbad/3.png,1\nx/4.png,1\n")
+    found = read_table(path)
+    assert [(p.kind, p.path.name) for p in found.problems] == [(CONTRADICTION, "0.png"), (CONTRADICTION, "2.png")]
+    assert labels_of(found) == [1, 0, 0, 1, 1]
+
+
+def test_folder_of_all_images_and_edited_manifest_contradict_nothing(tmp_path: Path) -> None:
+    touch(tmp_path, "defects/a/0.png", "defects/b/1.png", "good/1.png", "bad/1.png")
+    assert not read_table(table(tmp_path, "image,label\ndefects/a/0.png,1\ndefects/b/1.png,0\n")).problems
+    write_table([Sample(tmp_path / f"{n}/1.png", label=v) for n, v in (("good", 1), ("bad", 0))], tmp_path / "m.csv")
+    assert not read_table(tmp_path / "m.csv").problems
+
+
+def test_csv_of_windows_is_read_and_named(tmp_path: Path) -> None:
+    touch(tmp_path, "Größe_0.png")
+    (tmp_path / "t.csv").write_bytes("image;label\nC:\\Jörg\\Größe_0.png;1\n".encode("cp1252"))
+    found = read_table(tmp_path / "t.csv")
+    assert only(found).image == tmp_path / "Größe_0.png" and "read in the encoding cp1252" in found.understood
+
+
+@pytest.mark.parametrize("header", ["defect", "Defect Type", "anomaly_type"])
+@pytest.mark.parametrize("normal", ["none", "", "good", "no"])
+def test_defects_tell_the_label_where_nothing_else_does(tmp_path: Path, header: str, normal: str) -> None:
+    touch(tmp_path, "1.png", "2.png", "3.png")
+    found = read_table(table(tmp_path, f"image,{header}\n1.png,{normal}\n2.png,Scratch\n3.png,unknown\n"))
+    assert labels_of(found) == [0, 1, None] and found.samples[1].defect == "Scratch" and not found.problems
+    assert "a defect means anomalous" in found.understood
+
+
+def test_numbers_of_defects_tell_no_label(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png")
+    assert labels_of(read_table(table(tmp_path, "image,defect\n1.png,0\n2.png,3\n"))) == [None, None]
+
+
+def test_image_with_a_mask_and_no_defect_named_is_anomalous(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png", "3.png", "m/1.png")
+    found = read_table(table(tmp_path, "image,mask,defect\n1.png,m/1.png,\n2.png,,hole\n3.png,,\n"))
+    assert labels_of(found) == [1, 1, 0]
+
+
+@pytest.mark.parametrize("normal", ["normal", "NORMAL", "good", "none"])
+def test_words_beside_one_for_normal_are_defects(tmp_path: Path, normal: str) -> None:
+    touch(tmp_path, "1.png", "2.png", "3.png")
+    found = read_table(table(tmp_path, f'image,label\n1.png,{normal}\n2.png,"hole,dent"\n3.png,CNV\n'))
+    assert [(s.label, s.defect) for s in found.samples] == [(0, "good"), (1, "hole,dent"), (1, "CNV")]
+    assert f"'{normal.lower()}' is normal, other labels are defects" in found.understood and not found.problems
+
+
+@pytest.mark.parametrize("words", ["1,-1", "cap,bottle", "good,ok,hole", "good,2", "0,crack", "gamma,delta"])
+def test_column_of_labels_is_believed_as_a_whole_or_not_at_all(tmp_path: Path, words: str) -> None:
+    rows = [f"{i}.png,{word}" for i, word in enumerate(words.split(","))]
+    touch(tmp_path, *(row.partition(",")[0] for row in rows))
+    found = read_table(table(tmp_path, "\n".join(["image,label", *rows])))
+    assert set(labels_of(found)) == {None} and kinds(found) == [UNKNOWN_LABEL]
+    assert all(repr(word) in found.problems[0].note for word in words.split(","))
+
+
+def test_words_of_images_with_masks_are_defects(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png", "masks/1.png")
+    found = read_table(table(tmp_path, "image,label,mask\n1.png,stain,masks/1.png\n2.png,,\n"))
+    assert [(s.label, s.defect) for s in found.samples] == [(1, "stain"), (None, "")] and not found.problems
+    found = read_table(table(tmp_path, "image,label,mask\n1.png,stain,masks/1.png\n2.png,dent,\n"))
+    assert labels_of(found) == [None, None] and kinds(found) == [UNKNOWN_LABEL]
+
+
+def test_table_of_one_class_of_visa_is_read(tmp_path: Path) -> None:
+    """candle/image_anno.csv: paths begin above the class, labels are kinds of defect."""
+    data = visa(tmp_path) / "candle/Data"
+    anno = (
+        "image,label,mask\ncandle/Data/Images/Normal/0836.JPG,normal,\n"
+        'candle/Data/Images/Anomaly/000.JPG,"chunk of wax missing,other",candle/Data/Masks/Anomaly/000.png\n'
+    )
+    path = table(tmp_path, anno, "candle/image_anno.csv")
+    shutil.rmtree(tmp_path / "split_csv")
+    expected = [
+        (data / "Images/Normal/0836.JPG", None, 0, "good"),
+        (data / "Images/Anomaly/000.JPG", data / "Masks/Anomaly/000.png", 1, "chunk of wax missing,other"),
+    ]
+    for found in (read_table(path), csv_table(tmp_path / "candle"), csv_table(tmp_path)):
+        assert found and [(s.image, s.mask, s.label, s.defect) for s in found.samples] == expected
+        assert not found.problems
+    assert {sample.class_name for sample in read_table(path).samples} == {"candle"}
+
+
+def test_image_that_is_listed_as_normal_and_as_anomalous_has_no_label(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png", "3.png")
+    found = read_table(table(tmp_path, "image,label\n1.png,0\n2.png,1\n1.png,1\n3.png,0\n3.png,0\n"))
+    assert labels_of(found) == [None, 1, None, 0, 0]
+    assert [(p.kind, p.path) for p in found.problems] == [(DUPLICATE, tmp_path / "1.png")]
+
+
+def test_table_apart_from_its_images_says_how_to_give_them(tmp_path: Path) -> None:
+    found = read_table(table(tmp_path, '{"image_path": "bottle/test/0.png", "label": 0}', "a b/full-shot.jsonl"))
+    assert found.samples == [] and f"data index '{tmp_path}/a b/full-shot.jsonl' --images FOLDER" in found.understood
+    touch(tmp_path, "x/1.png", "y/1.png")
+    assert "--images" not in read_table(table(tmp_path, "image\n1.png\n")).understood
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.PNG", "a picture, not a table: give its folder"),
+        ("a.zip", "an archive, not a table: unpack it"),
+        ("a.xlsx", "a spreadsheet: save it as CSV"),
+    ],
+)
+def test_file_that_is_no_table_is_told_what_it_is(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(ZsadError, match=message):
+        read_table(touch(tmp_path, name) / name)
+
+
+def test_pictures_inside_a_table_are_to_be_written_to_files(tmp_path: Path) -> None:
+    columns = {"image": pa.array([{"bytes": b"x", "path": "1.png"}]), "label": pa.array([1])}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(ZsadError, match="pictures inside a table cannot be read: write each to a file"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_only_text_has_a_first_line(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"who": ["me"]}), tmp_path / "t.parquet")
+    with pytest.raises(ZsadError, match=r"found the columns who\. Call it image"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_json_may_be_lines_of_json(tmp_path: Path) -> None:
+    """As the tables of UniAD."""
+    touch(tmp_path, "1.png", "2.png")
+    lines = '{"filename": "1.png", "label": 0, "clsname": "nut"}\n{"filename": "2.png", "label": 1, "clsname": "nut"}\n'
+    assert labels_of(read_table(table(tmp_path, lines, "test.json"))) == [0, 1]
+
+
+@pytest.mark.parametrize("prefix", ["", "images/", "D:\\x\\images\\"])
+@pytest.mark.parametrize(("of_file", "of_table"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_may_be_written_in_either_way(tmp_path: Path, prefix: str, of_file: str, of_table: str) -> None:
+    image = tmp_path / unicodedata.normalize(of_file, "images/Prüfling.png")
+    touch(tmp_path, str(image), "images/2.png")
+    path = table(tmp_path, unicodedata.normalize(of_table, f"image,label\n{prefix}Prüfling.png,1\n{prefix}2.png,0\n"))
+    assert read_table(path).samples[0].image == image
+    assert (found := csv_table(tmp_path)) and not found.problems
+
+
+def test_address_keeps_its_slashes(tmp_path: Path) -> None:
+    touch(tmp_path, "images/1.png")
+    text = "image,label\nhttps://example.com/d/images/1.png,1\nhttps://example.com/d/images/2.png,1\n"
+    found = read_table(table(tmp_path, text))
+    assert only(found).image == tmp_path / "images/1.png" and "https://example.com/d cut" in found.understood
+    (problem,) = found.problems
+    assert problem.kind == MISSING_IMAGE and "https://example.com/d/images/2.png" in problem.note
+
+
+def test_class_is_named_after_the_folder_where_no_column_names_it(tmp_path: Path) -> None:
+    touch(tmp_path, "nuts/1.png", "2.png")
+    text = "image,label\n1.png,1\n"
+    assert only(read_table(table(tmp_path, text, "nuts/t.csv"))).class_name == "nuts"
+    assert only(read_table(table(tmp_path, text), images=tmp_path / "nuts")).class_name == "nuts"
+    assert only(read_table(table(tmp_path, "image,object\n2.png,bolt\n"))).class_name == "bolt"

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ Progress = Callable[[int, int | None], object]  # bytes that are done, bytes of 
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
+_PAUSE = 1.0  # seconds before the second attempt, twice as many before each further one, 30 at most
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space on the disk, in the quota, in one file
 
 
@@ -107,8 +109,10 @@ def fetch(
         except (OSError, HTTPException) as error:
             if getattr(error, "errno", None) in _FULL:
                 raise ZsadError(f"{part} cannot grow ({error}); it is kept: make room and try again") from error
-            if not left or isinstance(error, urllib.error.HTTPError):
+            busy = not isinstance(error, urllib.error.HTTPError) or error.code == 429 or error.code >= 500
+            if not left or not busy:
                 raise
+            time.sleep(min(30.0, _PAUSE * 2 ** (attempts - left - 1)))
     found = sha256([part])
     if source.sha256 is not None and found != source.sha256:
         _forget(part)

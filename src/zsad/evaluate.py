@@ -92,7 +92,8 @@ def _scored(method: Method, batch: Batch, size: int, prompt_names: bool) -> list
     names = [(prompt_names and sample.prompt_name) or sample.class_name for sample in batch.samples]
     made = method.predict(batch.images.to(method.backbone.logit_scale.device), names)
     scores, maps = made.score.cpu().tolist(), restore(made.map.float().cpu(), batch.boxes, (size, size))
-    masks = [None] * len(scores) if batch.masks is None else batch.masks
+    assert batch.masks is not None
+    masks = [mask if known else None for mask, known in zip(batch.masks, batch.known, strict=True)]
     return [Scored(*one) for one in zip(batch.samples, scores, maps, masks, strict=True)]
 
 

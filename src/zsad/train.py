@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from zsad.data.dataset import Batch, Notes, batches, masks_known
+from zsad.data.dataset import Batch, Notes, batches
+from zsad.data.inputs import mask_known
 from zsad.data.reading import Reading
 from zsad.errors import ZsadError
 from zsad.methods.base import Method, Stage, Thresholds, nothing_to_learn
@@ -173,7 +174,7 @@ def check(samples: Sequence[Sample]) -> None:
     """Raise a ZsadError unless every sample has a label and every anomalous one a mask."""
     if not samples:
         raise ZsadError("nothing to train on: the folder has no labelled images")
-    lacking = [sample for sample in samples if sample.label is None or not masks_known([sample])]
+    lacking = [sample for sample in samples if sample.label is None or not mask_known(sample)]
     if lacking:
         raise ZsadError(
             f"training needs a label for every image and a mask for every anomalous one; {len(lacking)} of "

@@ -93,6 +93,10 @@ def index(
         out.print(f"{plain(root)}: {plain(found.understood)}", soft_wrap=True)
         wrong = _tell(found, root) or wrong
         everything += found.samples
+    seen = {(sample.image.absolute(), sample.part): sample for sample in reversed(everything)}
+    if twice := len(everything) - len(seen):
+        err.print(f"{twice} images are in several of these folders; each is kept once")
+        everything = list(reversed(seen.values()))
     out.print(counts_table(everything))
     if to is None:
         out.print("no --out, so nothing was written")
@@ -115,11 +119,15 @@ def _tell(found: Found, root: Path) -> bool:
 def counts_table(samples: list[Sample]) -> Table:
     """Images by class and split."""
     shown = columns("class", "split", "normal", "anomalous", "unlabelled", "masks", "defects")
-    for name, split in dict.fromkeys((sample.class_name, sample.split) for sample in samples):
-        own = [sample for sample in samples if (sample.class_name, sample.split) == (name, split)]
+    groups: dict[tuple[str, str, str], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.dataset, sample.class_name, sample.split), []).append(sample)
+    several = len({dataset for dataset, _, _ in groups}) > 1
+    for (dataset, name, split), own in groups.items():
         counts = [sum(sample.label == label for sample in own) for label in (0, 1, None)]
         defects = dict.fromkeys(sample.defect for sample in own if sample.label == 1 and sample.defect)
         masks = sum(sample.mask is not None for sample in own)
+        name = f"{dataset}/{name}" if several else name
         shown.add_row(plain(name), split, *map(str, counts), str(masks), plain(", ".join(defects)))
     return shown
 
@@ -131,6 +139,7 @@ def check(
     ],
     reading: ReadingSwitches = None,
     workers: Annotated[int, typer.Option(help="Processes that open files.", min=0)] = 2,
+    to: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the report as JSON.")] = None,
 ) -> None:
     """Open every file: counts against the catalog, unreadable files, masks, duplicates. Exit code 1 if it is not whole.
 
@@ -139,20 +148,25 @@ def check(
     from zsad.data.catalog import catalog
     from zsad.data.check import check as run
     from zsad.data.index import index as understand
+    from zsad.results import whole
 
     if len(what) > 2:
         raise ZsadError(f"expected [NAME] ROOT, got {len(what)} words: {' '.join(what)}")
     if len(what) == 2 and Path(what[0]).exists():
         raise ZsadError(f"expected [NAME] ROOT, got two folders; check {what[0]} and {what[1]} one after the other")
     root, name = Path(what[-1]), what[0] if len(what) == 2 else None
+    if name is None and not root.exists() and what[0] in catalog():
+        raise ZsadError(f"expected the folder of {what[0]} as well: zsad data check {what[0]} FOLDER")
     with err.status(plain(f"reading {root}")):
         found = understand(root, name)
     out.print(f"{plain(root)}: {plain(found.understood)}", soft_wrap=True)
-    known = {sample.dataset for sample in found.samples}
-    row = catalog().get(known.pop()) if len(known) == 1 else None
+    row = catalog().get(found.dataset)
     with bar("checking", len(found.samples)) as advance:
         report = run(found, row, reading_of(reading), workers=workers, progress=advance)
     out.print(counts_table(found.samples))
+    if to:
+        with whole(to) as part:
+            part.write_text(report.to_json() + "\n", encoding="utf-8")
     for line in report.lines(root):
         out.print(plain(line), soft_wrap=True)
     if report.wrong:

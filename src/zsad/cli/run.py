@@ -17,6 +17,7 @@ from zsad.cli.screen import (
     Device,
     MethodName,
     MethodOfWeights,
+    Names,
     ReadingSwitches,
     Root,
     Size,
@@ -27,6 +28,7 @@ from zsad.cli.screen import (
     columns,
     err,
     load,
+    must_be_names,
     must_be_new_checkpoint,
     out,
     plain,
@@ -36,7 +38,7 @@ from zsad.cli.screen import (
     tell_notes,
     workers_for,
 )
-from zsad.errors import ZsadError, unknown
+from zsad.errors import ZsadError
 
 if TYPE_CHECKING:
     from zsad.evaluate import Row
@@ -68,6 +70,7 @@ def predict(
     switches: Switches = None,
     reading: ReadingSwitches = None,
     workers: Workers = None,
+    names: Names = "class",
 ) -> None:
     """Score images and show where they are anomalous.
 
@@ -79,15 +82,16 @@ def predict(
     from zsad.data.index import images_and_names
     from zsad.predict import predict_files
 
+    must_be_names(names)
     with err.status("looking for images"):
-        named, masks = images_and_names(paths, name)
+        named, masks = images_and_names(paths, name, prompt_names=names == "prompt")
     files = [file for file in named if to.resolve() not in file.resolve().parents]
     if not files:
         raise ZsadError(f"only results of an earlier run in {', '.join(paths)}; name a folder of photographs")
     if masks:
         err.print(f"[dim]left out: masks, {len(masks)} files such as {plain(masks[0])}[/]", soft_wrap=True)
     found = load(method, weights, backbone, device, switches)
-    rows, notes, names = [], Notes(), {named[file] for file in files}
+    rows, notes, shown_names = [], Notes(), {named[file] for file in files}
     with bar("predicting", len(files)) as advance:
         for row in predict_files(
             found,
@@ -100,7 +104,7 @@ def predict(
             maps=maps,
             resume=resume,
             overwrite=overwrite,
-            class_name=names.pop() if len(names) == 1 else named,
+            class_name=shown_names.pop() if len(shown_names) == 1 else named,
             reading=reading_of(reading),
             workers=workers_for(found, workers),
             notes=notes,
@@ -203,9 +207,7 @@ def evaluate(
     to: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as CSV.")] = None,
     switches: Switches = None,
     dataset: DatasetName = None,
-    names: Annotated[
-        str, typer.Option(help="For prompts: class, as released code has it, or prompt, what a person would say.")
-    ] = "class",
+    names: Names = "class",
     reading: ReadingSwitches = None,
     workers: Workers = None,
 ) -> None:
@@ -215,8 +217,7 @@ def evaluate(
     from zsad.data.index import samples_of
     from zsad.evaluate import score_samples, table, write_csv
 
-    if names not in ("class", "prompt"):
-        raise unknown("kind of name", names, ("class", "prompt"), "zsad evaluate --help")
+    must_be_names(names)
     samples = samples_of(root, dataset=dataset, say=tell_how)
     found = load(method, weights, backbone, device, switches)
     errors, notes = [], Notes()

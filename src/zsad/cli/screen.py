@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from zsad.errors import ZsadError
+from zsad.errors import ZsadError, unknown
 
 if TYPE_CHECKING:
     from zsad.data.dataset import Notes
@@ -47,6 +47,9 @@ DatasetName = Annotated[
 ]
 ReadingSwitches = Annotated[
     list[str] | None, typer.Option("--read", help="A switch of reading, such as fit=pad; see docs/data.md.")
+]
+Names = Annotated[
+    str, typer.Option(help="For prompts: class, as released code has it, or prompt, what a person would say.")
 ]
 Workers = Annotated[
     int | None, typer.Option(help="Processes that decode ahead; 0: none; default: by the device.", min=0)
@@ -118,6 +121,12 @@ def tell(errors: list[str]) -> None:
         err.print(f"[red]left out:[/] {plain(error)}")
     if errors:
         raise typer.Exit(1)
+
+
+def must_be_names(names: str) -> None:
+    """Complain about a kind of name that does not exist."""
+    if names not in ("class", "prompt"):
+        raise unknown("kind of name", names, ("class", "prompt"), "--names")
 
 
 def reading_of(switches: list[str] | None) -> Reading:

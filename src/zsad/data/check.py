@@ -158,7 +158,7 @@ def _is_faint(path: Path, mask: NDArray[np.bool_], reading: Reading) -> bool:
 
     Small values alone are the numbers of kinds of defects, as in VisA.
     """
-    if reading.mask_above or not read_mask(path, reading=replace(reading, mask_above=200)).any():
+    if not read_mask(path, reading=replace(reading, mask_above=200)).any():
         return False
     return bool((mask & ~read_mask(path, reading=replace(reading, mask_above=30))).any())
 
@@ -187,7 +187,8 @@ def _limits(samples: Sequence[Sample], metrics: Sequence[str]) -> Iterator[str]:
         for limit in _class_limits(own, metrics):
             limits.setdefault(limit, []).append(name)
     for limit, names in limits.items():
-        yield limit if len(names) == len(classes) else f"{', '.join(names)}: {limit}"
+        named = ", ".join(names[:5]) + (f" and {len(names) - 5} more classes" if names[5:] else "")
+        yield limit if len(names) == len(classes) else f"{named}: {limit}"
 
 
 def _class_limits(samples: Sequence[Sample], metrics: Sequence[str]) -> Iterator[str]:

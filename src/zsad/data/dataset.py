@@ -28,7 +28,8 @@ class Batch:
     """Some consecutive samples as tensors; B may be less than asked for, even 0, where files could not be read."""
 
     images: Tensor  # [B, 3, H, W] float32, normalised
-    masks: Tensor | None  # [B, H, W] bool; None in every batch of a run, or in none
+    masks: Tensor | None  # [B, H, W] bool; None where they were not asked for
+    known: list[bool]  # B, whether a mask is the truth; else it is empty for want of one
     labels: Tensor  # [B] int64, 0 normal, 1 anomalous, -1 unknown
     samples: list[Sample]  # B, in the order of the tensors
     boxes: list[Box]  # B, where each image lies in the network's input; see zsad.data.fit.restore
@@ -54,11 +55,6 @@ class Notes:
         return [
             f"{rule}: {count} files, first {path}" if count > 1 else f"{rule}: {path}" for rule, count, path in counted
         ]
-
-
-def masks_known(samples: Sequence[Sample]) -> bool:
-    """Whether every sample has a mask or is labelled normal, so that every pixel's truth is known."""
-    return all(sample.mask is not None or sample.label == 0 for sample in samples)
 
 
 def batches(
@@ -87,8 +83,7 @@ def batches(
         workers: Processes that read ahead, see :mod:`zsad.data.workers`; 0 reads in this one. The batches are the same.
             They hold an image each while they decode it, and for this process at most :data:`AHEAD` batches (or one
             image per worker, if that is more) of three bytes a pixel. They end when the iteration ends or is closed.
-        with_masks: Whether to read masks, where they are known for all samples: see :func:`masks_known`. A made-up
-            empty mask would count as ground truth.
+        with_masks: Whether to read masks.
         reading: How files become pixels.
         multiple: The side of a patch; matters to fit "keep", see :func:`zsad.data.fit.place`.
         placed_masks: Masks lie where the image lies in the network's input, as a loss needs them; what was filled is
@@ -98,7 +93,7 @@ def batches(
         ZsadError: If a worker cannot be started or was killed.
     """
     pair = (size, size) if isinstance(size, int) else size
-    form = Form(pair, reading, multiple, with_masks and masks_known(samples), placed_masks)
+    form = Form(pair, reading, multiple, with_masks, placed_masks)
     with closing(ordered(partial(read_item, form=form), samples, workers, AHEAD * batch_size)) as items:
         for run in _runs(zip(samples, items, strict=True), batch_size):
             yield _batch(run, form, mean, std)
@@ -124,11 +119,15 @@ def _batch(run: Run, form: Form, mean: Sequence[float], std: Sequence[float]) ->
     good = [(sample, item) for sample, item in run if isinstance(item, Item)]
     items = [item for _, item in good]
     labels = [UNKNOWN if sample.label is None else sample.label for sample, _ in good]
-    masks = [torch.from_numpy(item.mask) for item in items if item.mask is not None]
-    empty = torch.zeros(0, *form.size, dtype=torch.bool)
+    frame = items[0].frame if items else form.size
+    masks = torch.zeros(len(items), *(frame if form.placed else form.size), dtype=torch.bool)
+    for mask, item in zip(masks, items, strict=True):
+        if item.mask is not None:
+            mask.copy_(torch.from_numpy(item.mask))
     return Batch(
-        images=_images(items, items[0].frame if items else form.size, mean, std),
-        masks=(torch.stack(masks) if masks else empty) if form.masks else None,
+        images=_images(items, frame, mean, std),
+        masks=masks if form.masks else None,
+        known=[item.mask is not None for item in items],
         labels=torch.tensor(labels, dtype=torch.int64),
         samples=[sample for sample, _ in good],
         boxes=[item.box for item in items],

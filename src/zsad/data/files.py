@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,8 +107,8 @@ def scan(root: Path) -> list[File]:
     """All images below a folder, at any depth and in natural order; no hidden file, and nothing in a hidden folder.
 
     Files without a suffix count where they are DICOM. What systems leave behind (``__MACOSX``, ``@eaDir``, thumbnails)
-    and folders with results of zsad are left out. Links are followed, but not back into a folder that they lie in. A link to nothing counts as an image: reading
-    it will say so.
+    and folders with results of zsad are left out. Links are followed, but not back into a folder that they lie in. A
+    link to nothing counts as an image: reading it will say so.
 
     Raises:
         ZsadError: If `root` is not a folder, or a folder cannot be listed.
@@ -120,7 +120,12 @@ def scan(root: Path) -> list[File]:
 
 def _stem(name: str) -> str:
     stem, suffix = os.path.splitext(name)
-    return unicodedata.normalize("NFC", name if _may_be_dicom(suffix) else stem)
+    return composed([name if _may_be_dicom(suffix) else stem])[0]
+
+
+def composed(names: Iterable[str]) -> tuple[str, ...]:
+    """Names in which a letter with its accent is one character (NFC), however the system wrote them."""
+    return tuple(unicodedata.normalize("NFC", name) for name in names)
 
 
 def _may_be_dicom(suffix: str) -> bool:
@@ -236,6 +241,7 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
+@lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A folder name for comparison: composed (NFC), in small letters, with "_" for blanks and hyphens.
 
@@ -297,4 +303,6 @@ def cut_end(folder: str, ends: Collection[str]) -> str | None:
     """
     padded = f"_{plain(folder)}"
     fits = (end for end in map(plain, ends) if padded.endswith(f"_{end}"))
-    return next((padded[: -len(end) - 1][1:] for end in fits if end not in WHOLE_MASK_NAMES or padded == f"_{end}"), None)
+    return next(
+        (padded[: -len(end) - 1][1:] for end in fits if end not in WHOLE_MASK_NAMES or padded == f"_{end}"), None
+    )

@@ -140,7 +140,7 @@ class Report:
         problems = [*self.problems, *(copy for same in self.duplicates for copy in _copies(same, root))]
         for kind in dict.fromkeys(problem.kind for problem in problems):
             own = [problem for problem in problems if problem.kind == kind]
-            names = told(own, root, most)[0].removeprefix(f"{len(own)} {kind}: ")
+            names = told(own, root, most)[0].partition(": ")[2]
             if not (kind == DUPLICATE and self.twice):
                 yield kind not in TOLD_ONLY, f"{kind} ({len(own):,}): {names}"
 

@@ -14,6 +14,7 @@ MISSING_MASK = "anomalous images without a mask"
 SPARE_MASK = "masks without an anomalous image"
 SAME_NAME = "files with one name up to the suffix"
 UNKNOWN_LABEL = "labels that are neither normal nor anomalous"
+CONTRADICTION = "labels that their folder contradicts"
 OTHER_SIZE = "masks of another size than their image"
 EMPTY_MASK = "anomalous images with an empty mask"
 UNREADABLE = "files that cannot be read"
@@ -37,6 +38,7 @@ class Found:
     samples: list[Sample]
     understood: str  # one sentence: which layout, and what told it
     problems: list[Problem] = field(default_factory=list)
+    dataset: str = ""  # name of the row of the catalog that it was recognised as, "" for any other folder
 
 
 #: A folder to its samples, or None where the folder does not have this layout. It reads names, not pixels, unless

@@ -88,7 +88,7 @@ def read_mask(
         ZsadError: As :func:`decode`; or a folder without masks, or with masks of different sizes.
     """
     mask = _united(Path(path), reading) if os.path.isdir(path) else _file_mask(Path(path), reading)
-    return _nearest(mask, size)
+    return resize_mask(mask, size)
 
 
 def read_sample_mask(
@@ -104,7 +104,7 @@ def read_sample_mask(
     mask = read_mask(sample.mask, reading=reading)
     if sample.part is not None:
         mask = mask[_rows(sample.mask, len(mask), sample)]
-    return _nearest(mask, size)
+    return resize_mask(mask, size)
 
 
 def preprocess(
@@ -187,7 +187,8 @@ def _rows(path: Path, height: int, sample: Sample) -> slice:
     return rows
 
 
-def _nearest(mask: NDArray[np.bool_], size: int | tuple[int, int] | None) -> NDArray[np.bool_]:
+def resize_mask(mask: NDArray[np.bool_], size: int | tuple[int, int] | None) -> NDArray[np.bool_]:
+    """A mask [H, W] at another size, a side or (height, width), by nearest neighbour; None keeps it."""
     if size is None or _pair(size) == mask.shape:
         return mask
     height, width = _pair(size)

@@ -98,12 +98,15 @@ def samples_of(
     return sorted(chosen, key=lambda sample: place[sample.dataset, sample.class_name])
 
 
-def images_and_names(paths: Sequence[str | Path], name: str = "object") -> tuple[dict[Path, str], list[Path]]:
+def images_and_names(
+    paths: Sequence[str | Path], name: str = "object", prompt_names: bool = False
+) -> tuple[dict[Path, str], list[Path]]:
     """The image files that paths stand for, in their order, each with the name of what it shows; and what is left out.
 
     Args:
         paths: Manifests, whose samples have names of their own; anything else as in :func:`find_images`.
         name: For images that no manifest names.
+        prompt_names: Whether manifests give what a person would call the object where they know it, not the class.
 
     Returns:
         Images with their names, those that a manifest names and that are not there included; and the masks of folders,
@@ -117,15 +120,16 @@ def images_and_names(paths: Sequence[str | Path], name: str = "object") -> tuple
     for path in map(Path, paths):
         if path.suffix.lower() in SUFFIXES and path.is_file():
             table = read_table(path)
-            named |= {sample.image: sample.prompt_name or sample.class_name for sample in table.samples}
-            named |= {lost.path: name for lost in table.problems if lost.kind == MISSING_IMAGE}
+            listed = {s.image: (prompt_names and s.prompt_name) or s.class_name for s in table.samples}
+            lost = {problem.path: name for problem in table.problems if problem.kind == MISSING_IMAGE}
+            named = {**named, **listed, **lost}
             continue
         known = {sample.mask for sample in index(path).samples} if path.is_dir() else set()
         for image in find_images([path]):
             if image in known or image.parent in known:
                 masks.append(image)
             else:
-                named[image] = name
+                named.setdefault(image, name)
     return named, masks
 
 
@@ -165,4 +169,5 @@ def _first(layouts: tuple[Layout, ...], root: Path) -> Found | None:
 
 def _named(found: Found, row: Dataset, why: str) -> Found:
     named = name_samples(found.samples, row)
-    return dataclasses.replace(found, samples=named, understood=f"{row.title}, {why}: {found.understood}")
+    understood = f"{row.title}, {why}: {found.understood}"
+    return dataclasses.replace(found, samples=named, understood=understood, dataset=row.name)

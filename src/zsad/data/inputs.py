@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsad.data.fit import Box, Size, place
-from zsad.data.images import read_sample, read_sample_mask, resize
+from zsad.data.images import read_sample, read_sample_mask, resize, resize_mask
 from zsad.data.reading import Reading
 from zsad.errors import ZsadError
 from zsad.types import Sample
@@ -32,8 +32,13 @@ class Item:
     pixels: NDArray[np.uint8]  # [h, w, 3] RGB, the image at the size of its box
     frame: Size  # of the network's input
     box: Box  # where the image lies in it
-    mask: NDArray[np.bool_] | None  # [H, W]; None where masks were not asked for
+    mask: NDArray[np.bool_] | None  # [H, W]; None where masks were not asked for, or it is not known
     notes: tuple[str, ...]  # rules that were applied in reading
+
+
+def mask_known(sample: Sample) -> bool:
+    """Whether every pixel's truth is known: there is a mask, or the image is labelled normal."""
+    return sample.mask is not None or sample.label == 0
 
 
 def read_item(sample: Sample, form: Form) -> Item | str:
@@ -47,16 +52,21 @@ def read_item(sample: Sample, form: Form) -> Item | str:
         width, height = decoded.image.size
         frame, box = place((height, width), form.size, form.reading.fit, form.multiple)
         pixels = np.array(resize(decoded.image, (box.height, box.width)))
-        mask = _mask(sample, form, frame, box) if form.masks else None
+        mask, told = _mask(sample, form, frame, box, (height, width)) if form.masks else (None, ())
     except ZsadError as error:
         return str(error)
-    return Item(pixels, frame, box, mask, decoded.notes)
+    return Item(pixels, frame, box, mask, (*decoded.notes, *told))
 
 
-def _mask(sample: Sample, form: Form, frame: Size, box: Box) -> NDArray[np.bool_]:
-    """[H, W], by nearest neighbour; empty for a normal sample, and around the image where that is placed."""
+def _mask(
+    sample: Sample, form: Form, frame: Size, box: Box, size: Size
+) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:
+    """[H, W], by nearest neighbour; empty for a normal sample, and around the image where that is placed; and notes."""
+    if not mask_known(sample):
+        return None, ()
     mask = np.zeros(frame if form.placed else form.size, dtype=np.bool_)
-    if sample.mask is not None:
-        part = box if form.placed else Box(0, 0, *form.size)
-        mask[part.inside] = read_sample_mask(sample, (part.height, part.width), form.reading)
-    return mask
+    if sample.mask is None:
+        return mask, ()
+    stored, part = read_sample_mask(sample, reading=form.reading), box if form.placed else Box(0, 0, *form.size)
+    mask[part.inside] = resize_mask(stored, (part.height, part.width))
+    return mask, () if stored.shape == size else ("mask of another size than its image, stretched over it",)

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from zsad.data.files import MASK_ENDS, MASK_NAMES, MASK_STARTS, File, many, natural, one_of, scan
+from zsad.data.files import MASK_ENDS, MASK_NAMES, MASK_STARTS, File, composed, many, natural, one_of, scan
 from zsad.data.found import IGNORED, MISSING_MASK, SAME_NAME, SPARE_MASK, Problem
 from zsad.types import Sample
 
@@ -76,7 +76,7 @@ def assembled(
     placed = [(places[file.folders], file) for file in files if file.path not in near]
 
     def named(role: Role) -> list[tuple[Key, Path]]:
-        return [((*place.key, file.stem), file.path) for place, file in placed if place.role is role]
+        return [((*composed(place.key), file.stem), file.path) for place, file in placed if place.role is role]
 
     bad = named(Role.ANOMALOUS)
     mates, problems = _nearest({path for _, path in bad}, near)
@@ -95,7 +95,7 @@ def assembled(
     order = {place.class_name: natural(place.class_name) for place in places.values()}
     samples.sort(key=lambda sample: (order[sample.class_name], sample.split))
     lost = [Problem(IGNORED, path) for _, path in named(Role.LOST)]
-    unused = bool(named(Role.UNUSED)) or any(image not in {path for _, path in bad} for image in near.values())
+    unused = bool(named(Role.UNUSED)) or not {path for _, path in bad}.issuperset(near.values())
     return Assembled(samples, [*problems, *lost], _notes(near, unused or _shares(named)))
 
 
@@ -151,7 +151,7 @@ def pair(
     """Masks to images by name: the mask of x is x_mask (or x with another of `ends`, or mask_x), else x itself.
 
     Where no mask has the name of an image, but a folder of masks has, the folder is the mask: all that is marked in
-    any file in it. What is left over then belongs to the only image of its name in folders further down.
+    any file in it. What is left over then belongs to the only image of its name, in any case, in folders further down.
 
     Args:
         images: Images that should have a mask, each under the name that counts.
@@ -167,7 +167,8 @@ def pair(
     ended = {bare: key for key in reversed(named) if (bare := without_end(key, ends))}
     own = {key: ended.get(key, key) for key, _ in images}
     folders = {key[:-1]: named[key].parent for key in named if key[:-1] in own and own[key[:-1]] not in named}
-    free = [key for key in named if key not in own.values() and key[:-1] not in folders]
+    taken = set(own.values())
+    free = [key for key in named if key not in taken and key[:-1] not in folders]
     own |= _further_down([key for key in own if own[key] not in named and key not in folders], list(own), free, ends)
     used = {*own.values(), *(name for key in spare for name in (ended.get(key), key))}
     found = {key: named.get(own[key]) or folders.get(key) for key in own}
@@ -180,10 +181,10 @@ def _further_down(lone: list[Key], images: list[Key], masks: list[Key], ends: Se
     """Images to masks whose folders are some of theirs, in order, where no other image and no other mask would fit."""
     stems: dict[str, list[Key]] = {}
     for key in images:
-        stems.setdefault(key[-1], []).append(key)
+        stems.setdefault(re.sub("_0000$", "", key[-1]).casefold(), []).append(key)  # the first channel of nnU-Net
     fits: dict[Key, list[Key]] = {}
     for mask in masks:
-        below = [key for name in {mask[-1], bare(mask[-1], ends)} for key in stems.get(name or "", ())]
+        below = [key for name in {mask[-1], bare(mask[-1], ends) or ""} for key in stems.get(name.casefold(), ())]
         below = [key for key in below if _leads(mask[:-1], key[:-1])]
         if len(below) == 1:
             fits.setdefault(below[0], []).append(mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, isfinite
 
 from zsad.errors import ZsadError
 
@@ -26,9 +27,9 @@ class Reading:
             raise ZsadError(f"reading: fit is one of {', '.join(FITS)}; got {self.fit!r}")
         if self.bits and not 9 <= self.bits <= 16:
             raise ZsadError(f"reading: bits is 9 to 16, or 0 to tell by the values; got {self.bits}")
-        if self.window and (len(self.window) != 2 or self.window[1] <= 0):
+        if self.window and (len(self.window) != 2 or not all(map(isfinite, self.window)) or self.window[1] <= 0):
             raise ZsadError(f"reading: window is a centre and a width above 0, such as 40,400; got {self.window}")
-        if self.mask_above < 0 or self.max_pixels < 1:
+        if not 0 <= self.mask_above < inf or self.max_pixels < 1:
             raise ZsadError("reading: mask_above is 0 or more, max_pixels 1 or more")
         if self.background != "white":
             _must_be_colour(self.background)

@@ -111,7 +111,7 @@ def _must_fit(archive: Path, total: int, folder: Path) -> None:
 
 
 def _write(archive: Path, member: _Member, folder: Path) -> None:
-    target = folder / PurePosixPath(member.name)
+    target = folder / PurePosixPath(member.name.replace("\\", "/"))  # some zips are packed with Windows' slashes
     if member.is_folder:
         return target.mkdir(parents=True, exist_ok=True)
     data = member.open()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -43,7 +44,7 @@ def ordered(work: Callable[[T], R], items: Iterable[T], workers: int, ahead: int
             is raised here.
         items: Taken as they are needed.
         workers: Processes, started when there is work for them and ended with the generator, also when it is closed
-            early; 0 works in this process, when a result is asked for.
+            early; 0 works in this process, when a result is asked for, and so does a program from standard input.
         ahead: Results that are computed or waiting, at most; never fewer than there are workers.
 
     Raises:
@@ -52,7 +53,7 @@ def ordered(work: Callable[[T], R], items: Iterable[T], workers: int, ahead: int
     >>> list(ordered(abs, [-2, 1, -3], workers=0, ahead=2))
     [2, 1, 3]
     """
-    if not workers:
+    if not workers or not _can_start():
         yield from map(work, items)
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context(_start_method()), _follow)
@@ -71,6 +72,12 @@ def ordered(work: Callable[[T], R], items: Iterable[T], workers: int, ahead: int
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _can_start() -> bool:
+    """Python cannot start workers of a program that it reads from standard input, which they would have to read too."""
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    return main is None or os.path.exists(main)
 
 
 def _start_method() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -71,13 +72,15 @@ def find(name: str) -> Dataset:
 def by_classes(found: Found) -> Dataset | None:
     """The row with exactly the classes of some samples, where it has several."""
     classes = {sample.class_name for sample in found.samples}
+    if all(name.lower().removeprefix("class").isdigit() for name in classes):  # as BTAD's and DAGM's, and many others
+        return None
     return next((row for row in catalog().values() if len(row.classes) > 1 and classes == set(row.classes)), None)
 
 
 def by_folder(root: Path) -> Dataset | None:
     """The row whose name or alias a folder has."""
     try:
-        return find(root.resolve().name)
+        return find(Path(os.path.abspath(root)).name)
     except ZsadError:
         return None
 

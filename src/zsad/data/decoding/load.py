@@ -106,6 +106,7 @@ def _loaded(file: IO[bytes], image: ImageFile.ImageFile, reading: Reading, exact
     """What Pillow decodes."""
     start, layout = file.tell(), _layout(image)
     turned = _orientation(image) if image.format == "TIFF" else 1
+    white_is_zero = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
     image.load()  # a TIFF turns itself upright here and drops its tag
     _check_end(file, str(image.format), start)
     rules = (Rule.TURNED,) if (orientation := _orientation(image)) > 1 or turned > 1 else ()
@@ -114,7 +115,7 @@ def _loaded(file: IO[bytes], image: ImageFile.ImageFile, reading: Reading, exact
     if layout in ("RGB;16B", "RGBA;16B"):
         values = _sixteen_bits(file, image, layout, reading, exact)
         return Stored(values, rules, orientation, alpha="A" if image.mode == "RGBA" else "")
-    return Stored(image, (*rules, Rule.DEEP_COLOUR) if ";16" in layout else rules, orientation)
+    return Stored(image, (*rules, Rule.DEEP_COLOUR) if ";16" in layout else rules, orientation, inverted=white_is_zero)
 
 
 def _layout(image: ImageFile.ImageFile) -> str:

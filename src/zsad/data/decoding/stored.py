@@ -34,7 +34,7 @@ class Stored(NamedTuple):
     orientation: int = 1  # EXIF's number, to be applied
     bits: int = 0  # depth of the values where the format tells it, else 0
     alpha: str = ""  # what the last channel of the values is: "A" alpha, "a" alpha by which the others are multiplied
-    inverted: bool = False  # whether 0 is white
+    inverted: bool = False  # whether 0 is white in the file; an image has been turned to 0 = black already
 
 
 def shown(stored: Stored, reading: Reading) -> tuple[Image.Image, tuple[Rule, ...]]:
@@ -57,6 +57,7 @@ def marked(stored: Stored, above: float) -> NDArray[np.bool_]:
     if isinstance(pixels, Image.Image):
         alpha = pixels.has_transparency_data
         pixels = np.asarray(pixels.convert("RGBA" if alpha else "L" if pixels.mode in ("1", "L") else "RGB"))
+        pixels = 255 - pixels if stored.inverted else pixels  # a mask is what is stored
     channels = [pixels[..., i] for i in range(pixels.shape[-1])] if pixels.ndim == 3 else [pixels]
     seen = channels.pop() > 0 if alpha else True
     hits = [channel > above if above else np.nan_to_num(channel) != 0 for channel in channels]

@@ -6,11 +6,12 @@ name, and is not raised. All splits come at once, sorted by class, split, defect
 
 from __future__ import annotations
 
-from zsad.data.layouts.apart import images_and_masks, normal_abnormal, unlabelled
+from zsad.data.layouts.apart import normal_abnormal, unlabelled
 from zsad.data.layouts.beside import dagm, siblings
 from zsad.data.layouts.classes import class_folders
 from zsad.data.layouts.inside import inside
 from zsad.data.layouts.listed import real_iad
+from zsad.data.layouts.masked import images_and_masks
 
 __all__ = [
     "class_folders",

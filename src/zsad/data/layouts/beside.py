@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zsad.data.files import MASK_ENDS, SPLITS, existing, folders, many, part_rows, plain, scan
-from zsad.data.found import MISSING_MASK, UNREADABLE, Found, Problem
-from zsad.data.pairing import Folders, Key, Place, Role, assemble, pair, without_end
+from zsad.data.files import MASK_ENDS, MASK_STARTS, SPLITS, existing, folders, many, part_rows, plain, scan
+from zsad.data.found import MISSING_MASK, SPARE_MASK, UNREADABLE, Found, Problem
+from zsad.data.pairing import Folders, Place, Role, assemble, beside, without_end
 from zsad.errors import ZsadError
 from zsad.types import Sample
 
@@ -25,25 +25,53 @@ def siblings(root: Path, *, ends: Sequence[str] = MASK_ENDS, parts: int = 1) -> 
         parts: How many equal parts an image is cut into, top to bottom, each a sample with a label of its own.
     """
     name = existing(root).resolve().name
-    images: list[tuple[Key, Path]] = []
-    masks: list[tuple[Key, Path]] = []
-    for file in scan(root):
-        key = (*file.folders, file.stem)
-        (masks if without_end(key, ends) else images).append((key, file.path))
-    mates, problems = pair(images, masks, ends=ends)
+    files = scan(root)
+    mates: dict[Path, Path] = {}
+    problems: list[Problem] = []
+    for mask, image in beside(files, ends).items():
+        if mates.setdefault(image, mask) != mask:
+            problems.append(Problem(SPARE_MASK, mask, f"a further mask of {image.name}"))
+    used = {*mates.values(), *(problem.path for problem in problems)}
     if not mates:
         return None
     samples: list[Sample] = []
-    for key, path in images:
-        split = next((SPLITS[plain(folder)] for folder in key[:-1] if plain(folder) in SPLITS), "test")
+    for file in files:
+        if file.path in used:
+            continue
+        if file.path not in mates and without_end((file.stem,), ends) and not file.stem.lower().startswith(MASK_STARTS):
+            problems.append(Problem(SPARE_MASK, file.path))
+            continue
+        if file.path not in mates:
+            problems.append(Problem(MISSING_MASK, file.path))
+        split = next((SPLITS[plain(folder)] for folder in file.folders if plain(folder) in SPLITS), "test")
+        samples.append(Sample(file.path, mates.get(file.path), None, name, "", split, name))
+    samples, unreadable = label_by_masks(samples, parts)
+    image, mask = min(mates.items())
+    told = f"the mask of {image.name} is {mask.name} beside it, and so on{told_empty(samples)}"
+    told += f"; {parts} parts of each image" if parts > 1 else ""
+    return Found(samples, told, sorted([*problems, *unreadable], key=lambda problem: problem.kind))
+
+
+def label_by_masks(samples: Iterable[Sample], parts: int = 1) -> tuple[list[Sample], list[Problem]]:
+    """Samples with the labels that the pixels of their masks tell, and as problems masks that cannot be read.
+
+    One is anomalous where its mask marks a pixel, else normal; without a mask that can be read its label is not known.
+    """
+    labelled: list[Sample] = []
+    problems = []
+    for sample in samples:
         try:
-            samples += _labelled(Sample(path, mates.get(path), None, name, "", split, name), parts)
+            labelled += _labelled(sample, parts)
         except ZsadError as error:
-            problems.append(Problem(UNREADABLE, mates[path], str(error)))
-            samples += _labelled(Sample(path, None, None, name, "", split, name), parts)
-    first = min(mates.items())
-    told = f"the mask of {first[0].name} is {first[1].name} beside it, and so on"
-    return Found(samples, f"{told}; {parts} parts of each image" if parts > 1 else told, problems)
+            problems.append(Problem(UNREADABLE, sample.mask or sample.image, str(error)))
+            labelled += _labelled(replace(sample, mask=None, label=None), parts)
+    return labelled, problems
+
+
+def told_empty(samples: Iterable[Sample]) -> str:
+    """How many samples are normal because their mask is empty."""
+    normal = sum(sample.label == 0 for sample in samples)
+    return f"; {many(normal, 'empty mask')} taken as normal" if normal else ""
 
 
 def _labelled(sample: Sample, parts: int) -> list[Sample]:

@@ -15,11 +15,12 @@ from zsad.data.files import (
     existing,
     folders,
     many,
+    means,
     one_of,
     plain,
 )
 from zsad.data.found import Found
-from zsad.data.pairing import Folders, Place, Role, assemble
+from zsad.data.pairing import Folders, Place, Role, assembled
 
 _TRUTH = ("ground_truth", "groundtruth", "gt", "masks")
 _ASIDE = ("xyz",)  # point clouds beside rgb/ and gt/ in MVTec 3D-AD
@@ -54,10 +55,10 @@ def class_folders(root: Path, *, normal: Collection[str] = NORMAL_NAMES) -> Foun
 
     masked = any(place(path).role is Role.MASK for path in below)
     dataset = root.resolve().parent.name if () in classes else name
-    samples, problems = assemble(root, dataset, place, masked) if classes else ([], [])
+    samples, problems, notes = assembled(root, dataset, place, masked) if classes else ([], [], "")
     count = many(len({sample.class_name for sample in samples}), "class")
     truth = "ground_truth/<defect>" if shared else "masks in its folder" if masked else "no masks"
-    told = f"MVTec AD's layout: {count} with <split>/<defect> and {truth}"
+    told = f"MVTec AD's layout: {count} with <split>/<defect> and {truth}{notes}"
     return Found(samples, told, problems) if samples else None
 
 
@@ -66,7 +67,7 @@ def _classes(below: list[Folders], normal: Collection[str]) -> set[Folders]:
     splits = {path[:-1] for path in below if plain(path[-1]) in SPLITS}
     found = {path[:-1] for path in below if plain(path[-1]) in _TRUTH} & splits
     for path in below:
-        if len(path) > 1 and plain(path[-2]) in SPLITS and one_of(path[-1], normal):
+        if len(path) > 1 and plain(path[-2]) in SPLITS and means(path[-1], normal):
             found.add(next(path[:n] for n in range(len(path)) if plain(path[n]) in SPLITS))
     return {path for path in found if len(path) == min(map(len, found))}
 
@@ -81,8 +82,8 @@ def _place(prefix: Folders, inside: Folders, shared: bool, normal: Collection[st
     defect = rest[0] if rest else ""
     if not (split and defect) and not (inside and plain(inside[0]) in _TRUTH):
         return Place(Role.LOST)
-    if role is not Role.ASIDE and one_of(defect, normal):
-        role = Role.ASIDE if role is Role.MASK else Role.NORMAL
+    if role is not Role.ASIDE and means(defect, normal):
+        role, defect = Role.UNUSED if role is Role.MASK else Role.NORMAL, "good"
     return Place(role, (*prefix, "" if shared else split, *rest), prefix[-1], defect, split)
 
 

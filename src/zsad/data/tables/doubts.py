@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 from zsad.data.files import ABNORMAL_NAMES, MASK_NAMES, NORMAL_NAMES, cut_end, one_of, scan
@@ -15,30 +16,30 @@ from zsad.types import Sample
 
 def undecided(samples: Sequence[Sample]) -> tuple[list[Sample], list[Problem]]:
     """The samples, without the labels of those that are listed both as normal and as anomalous."""
-    labels: dict[tuple[Path, tuple[int, int] | None], set[int]] = {}
+    labels: dict[_Shown, set[int]] = {}
     for sample in samples:
         if sample.label is not None:
-            labels.setdefault((sample.image, sample.part), set()).add(sample.label)
+            labels.setdefault(_shown(sample), set()).add(sample.label)
     torn = {key for key, said in labels.items() if len(said) == 2}
-    problems = [
-        Problem(DUPLICATE, image, "listed as normal and as anomalous")
-        for image, part in labels
-        if (image, part) in torn
-    ]
-    return [
-        dataclasses.replace(sample, label=None) if (sample.image, sample.part) in torn else sample for sample in samples
-    ], problems
+    problems = [Problem(DUPLICATE, key[0], "listed as normal and as anomalous") for key in labels if key in torn]
+    return [replace(sample, label=None) if _shown(sample) in torn else sample for sample in samples], problems
+
+
+_Shown = tuple[Path, "tuple[int, int] | None", str]
+
+
+def _shown(sample: Sample) -> _Shown:
+    return sample.image, sample.part, sample.class_name
 
 
 def contradictions(samples: Sequence[Sample]) -> list[Problem]:
     """Labels that the names of folders contradict; folders that all images lie in say nothing of one."""
     if not samples:
         return []
-    paths = [os.path.abspath(sample.image.parent) for sample in samples]
-    shared = (
-        len(Path(os.path.commonpath(paths)).parts) if len({os.path.splitdrive(path)[0] for path in paths}) == 1 else 0
-    )
-    said = {path: _label_of(Path(path).parts[shared:]) for path in set(paths)}
+    paths = [Path(os.path.abspath(sample.image.parent)).parts for sample in samples]
+    ends = zip(min(paths), max(paths), strict=False)  # what these two share, all share
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
+    said = {path: _label_of(path[shared:]) for path in set(paths)}
     words = ("normal", "anomalous")
     return [
         Problem(CONTRADICTION, sample.image, f"{words[sample.label]} in the table")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import json
@@ -11,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zsad.data.tables.columns import Table
+from zsad.data.files import is_image, many
+from zsad.data.tables.columns import FIELDS, Table
 from zsad.data.tables.meta import flat
 from zsad.errors import ZsadError
 from zsad.results import whole
@@ -26,7 +28,7 @@ def read(path: Path) -> Table:
     Raises:
         ZsadError: If the format is not known, or the file is missing, damaged or empty.
     """
-    reader = _named(_READERS, path)
+    reader = _named(_READERS, path, _instead(path))
     try:
         table = reader(path)
     except OSError as error:
@@ -52,10 +54,20 @@ def write(rows: Sequence[Row], path: Path) -> None:
         part.write_bytes(data)
 
 
-def _named(formats: Mapping[str, _T], path: Path) -> _T:
+def _named(formats: Mapping[str, _T], path: Path, what: str = "no format for tables") -> _T:
     if path.suffix.lower() not in formats:
-        raise ZsadError(f"{path}: no format for tables; expected a name ending in {', '.join(formats)}")
+        raise ZsadError(f"{path}: {what}; expected a name ending in {', '.join(formats)}")
     return formats[path.suffix.lower()]
+
+
+def _instead(path: Path) -> str:
+    """What a file is that is no table, and what to do with it."""
+    if is_image(path.name):
+        return "a picture, not a table: give its folder"
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        return "a spreadsheet: save it as CSV"
+    packed = path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z", ".rar")
+    return "an archive, not a table: unpack it, and give the folder" if packed else "no format for tables"
 
 
 def _text(path: Path) -> str:
@@ -66,7 +78,7 @@ def _text(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> Table:
-    text = _text(path)
+    text, note = _text_of_csv(path)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text), strict=True)
     names: list[str] = []
     rows: list[list[str]] = []
@@ -78,7 +90,21 @@ def _read_csv(path: Path) -> Table:
                 rows.append(_fitted(path, lines.line_num, cells, len(names)))
     except csv.Error as error:
         raise ZsadError(f"{path}, line {lines.line_num}: {error}; close each quote, and double those inside") from error
-    return Table(path, names, [list(column) for column in zip(*rows, strict=True)])
+    return Table(path, names, [list(column) for column in zip(*rows, strict=True)], note=note)
+
+
+def _text_of_csv(path: Path) -> tuple[str, str]:
+    """The text of a file, and a note where it was saved in the encoding of Windows, as Excel does."""
+    text = _text(path)
+    header = text.partition("\n")[0]
+    if text.isascii() or all(field in header for field in FIELDS):  # a manifest is in UTF-8
+        return text, ""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        with contextlib.suppress(UnicodeDecodeError):
+            return path.read_bytes().decode("cp1252"), "read in the encoding cp1252, since it is not UTF-8"
+    return text, ""
 
 
 def _delimiter(path: Path, text: str) -> str:
@@ -89,7 +115,7 @@ def _delimiter(path: Path, text: str) -> str:
 
 def _fitted(path: Path, line: int, cells: list[str], width: int) -> list[str]:
     if any(cells[width:]):
-        what = f"{len(cells)} values for {width} columns"
+        what = f"{many(len(cells), 'value')} for {many(width, 'column')}"
         raise ZsadError(f'{path}, line {line}: {what}; put a name with the delimiter in it between " and "')
     return (cells + [""] * width)[:width]
 
@@ -106,10 +132,22 @@ def _read_jsonl(path: Path) -> Table:
 
 
 def _read_json(path: Path) -> Table:
-    data = _parsed(_text(path), str(path))
+    text = _text(path)
+    if _has_lines_of_json(text):
+        return _read_jsonl(path)
+    data = _parsed(text, str(path))
     if isinstance(data, list) and all(isinstance(row, dict) for row in data):
         return _transposed(path, data)
     return _transposed(path, flat(data, path), "meta.json")
+
+
+def _has_lines_of_json(text: str) -> bool:
+    """Whether the first of several lines is a row by itself, as in the files of UniAD that are called .json."""
+    first, _, rest = text.strip().partition("\n")
+    try:
+        return bool(rest) and isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _parsed(text: str, where: str) -> Any:
@@ -130,10 +168,13 @@ def _read_parquet(path: Path) -> Table:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            table = file.read(columns=[field.name for field in file.schema_arrow if _is_plain(field.type)])
+            names = [field.name for field in file.schema_arrow if _is_plain(field.type)]
+            nested = tuple(field.name for field in file.schema_arrow if field.name not in names)
+            table = file.read(columns=names)
     except (pyarrow.ArrowException, OSError) as error:
         raise ZsadError(f"{path}: cannot be read as Parquet ({error}); write it again") from error
-    return Table(path, table.column_names, [column.to_pylist() for column in table.columns])
+    columns = [column.to_pylist() for column in table.columns]
+    return Table(path, table.column_names, columns, nested=nested)
 
 
 def _is_plain(kind: Any) -> bool:

@@ -29,8 +29,8 @@ def label(text: str) -> int | str | None:
 def settled(texts: Columns) -> tuple[Columns, str, str]:
     """Columns whose labels are "0", "1" or "", as the column as a whole is to be read.
 
-    A column is believed as a whole or not at all. Where it holds words for kinds of defect beside one for normal, each
-    is a defect; so are the words of a column of defects, where there are no labels: there, no word means normal.
+    A column is believed as a whole or not at all. Where it holds words for kinds of defect beside one for normal, or
+    only for images with masks, each is a defect; so are the words of a column of defects, where there are no labels: there, no word means normal.
 
     Returns:
         The columns; how they were read; and why no label was taken, "" where nothing was wrong.
@@ -40,15 +40,19 @@ def settled(texts: Columns) -> tuple[Columns, str, str]:
     words = texts["label"]
     if not any(isinstance(label(word), str) for word in words):
         return _with(texts, [_written(label(word)) for word in words]), "", ""
-    if not (normal := _word_for_normal(words)):
+    normal = _word_for_normal(words)
+    if normal is None and not _have_masks(texts):
         values = ", ".join(map(repr, list(dict.fromkeys(word.strip() for word in words))[:8]))
         why = f"no label was taken, since the column holds {values}; write 0 or normal, and 1 or anomalous"
         return _with(texts, [""] * len(words)), "", why
-    labels = ["0" if plain(word) == normal else "" if label(word) is None else "1" for word in words]
+    labels = [
+        "0" if plain(word) == normal else _written(1 if isinstance(label(word), str) else label(word)) for word in words
+    ]
     kinds = [word if isinstance(label(word), str) else "" for word in words]
     given = texts.get("defect", [""] * len(words))
     defects = [one if one.strip() else kind for one, kind in zip(given, kinds, strict=True)]
-    return {**texts, "label": labels, "defect": defects}, f"{normal!r} is normal, other labels are defects", ""
+    read = f"{normal!r} is normal, other labels are defects" if normal else "labels of images with masks are defects"
+    return {**texts, "label": labels, "defect": defects}, read, ""
 
 
 def _with(texts: Columns, labels: Sequence[str]) -> Columns:
@@ -66,6 +70,13 @@ def _word_for_normal(words: Sequence[str]) -> str | None:
         return None
     normal = {plain(word) for word in said if label(word) == 0} or {plain(word) for word in said} & {"none"}
     return normal.pop() if len(normal) == 1 else None
+
+
+def _have_masks(texts: Columns) -> bool:
+    """Whether all labels that are not known are words, each of an image with a mask."""
+    pairs = zip(texts["label"], texts.get("mask", ()), strict=False)
+    masked = [label(mask) is not None and not _is_number(word) for word, mask in pairs if isinstance(label(word), str)]
+    return bool(masked) and all(masked)
 
 
 def _tells(texts: Columns) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -74,8 +75,9 @@ class Places:
         return found
 
     def _tail(self, probes: Sequence[str], bases: Sequence[Path]) -> tuple[Path, tuple[str, ...]] | None:
-        paths = [_parts(_spellings(name)[-1]) for name in probes]
-        least = 1 if len({path[:-1] for path in paths}) == 1 else 2
+        bare = [name.strip().replace("\\", "/") for name in probes]
+        least = 1 if len({_parts(name)[:-1] for name in bare}) == 1 else 2
+        paths = [_parts(form) for name in bare for form in _forms(name)]
         held = Counter(
             (base, path[:cut]) for base in bases for path in paths if (cut := self._longest(base, path, least))
         )
@@ -124,16 +126,24 @@ _Key = tuple[str, "str | int"]
 
 
 def _keys(name: str, stem: str) -> Iterator[_Key]:
-    yield "name", name.casefold()
-    yield "stem", stem.casefold()
+    yield "name", unicodedata.normalize("NFC", name).casefold()
+    yield "stem", unicodedata.normalize("NFC", stem).casefold()
     if stem.isdecimal() and len(stem) < 20:
         yield "number", int(stem)
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """A path as it is, without blanks around it, and with "/" for the "\\" of Windows; those that differ."""
+    """A path as it is, without blanks around it, and with "/" for "\\", and in each form of its accents."""
     bare = name.strip()
-    return tuple(dict.fromkeys((name, bare, bare.replace("\\", "/"))))
+    spellings = (name, bare, bare.replace("\\", "/"))
+    return tuple(dict.fromkeys((*spellings, *(form for path in spellings for form in _forms(path)))))
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """A text as it is, and with its accents as most systems and as macOS write them; those that differ."""
+    if text.isascii():
+        return (text,)
+    return tuple(dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))))
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -49,8 +49,9 @@ def to_samples(table: Table, bases: Sequence[Path], default: Sample) -> Found:
             problems.append(_not_one(row["image"].strip(), images, places.base, table.path))
     samples, torn = undecided(samples)
     against = [] if table.is_manifest else contradictions(samples)  # manifests are there to be edited
-    notes = [note for note in (read, table.note) if note]
-    notes += [] if samples else [_nowhere(table, bases)]
+    by_mask = "anomalous is what has a mask" if "mask" in texts and "label" not in texts else ""
+    lost = not samples and not any(problem.kind == SAME_NAME for problem in problems)
+    notes = [note for note in (read, by_mask, table.note, _nowhere(table, bases) if lost else "") if note]
     return Found(samples, _understood(table, chosen, places, notes), [*problems, *torn, *against])
 
 
@@ -113,11 +114,9 @@ def _understood(table: Table, chosen: dict[str, int], places: Places, notes: Seq
         told = [f"{field} from {table.names[i]!r}" + ways * (field == "image") for field, i in chosen.items()]
         told += filter(None, [not_used(table, chosen)])
     told += notes
-    if "mask" in chosen and "label" not in chosen and not notes:
-        told.append("anomalous is what has a mask")
     if places.base != table.path.parent:
         told.append(f"paths below {places.base}")
     if places.cut:
         cut = str(PurePosixPath(*places.cut))
-        told.append(f"{re.sub('^([a-z]{2,}):/', '\\1://', cut)} cut from its paths")  # an address has two slashes
+        told.append(re.sub("^([a-z]{2,}):/", r"\1://", cut) + " cut from its paths")  # an address has two slashes
     return f"a {kind} of {many(len(table), 'image')}" + f": {', '.join(told)}" * bool(told)
