@@ -180,7 +180,7 @@ def test_row_is_told_by_its_set_of_classes() -> None:
 
     for row in ROWS:
         told = by_classes(found(*row.classes))
-        assert told is (row if len(row.classes) > 1 else None)
+        assert told is (row if len(row.classes) > 1 and row.name not in ("btad", "dagm") else None)  # 01, Class1
     assert by_classes(found("bottle", "cable")) is None
     assert by_classes(found(*find("mvtec").classes, "bolt")) is None
 

@@ -103,9 +103,10 @@ def test_other_counts_are_wrong_and_compared_with_the_nearest(tmp_path: Path) ->
     assert found.wrong and found.lines()[0] == line and found.reasons == ["other counts than expected"]
 
 
-def test_a_split_that_is_expected_but_not_there_is_wrong(tmp_path: Path) -> None:
-    found = report(good(tmp_path), row=row(Count("test", 1, 0, "page"), Count("train", 1, 0, "page")))
-    assert [match.right for match in found.matches] == [True, False]
+def test_a_test_split_that_is_not_there_is_wrong_another_one_is_only_told(tmp_path: Path) -> None:
+    counts = (Count("test", 1, 0, "page"), Count("train", 1, 0, "page"))
+    assert [match.right for match in report(good(tmp_path), row=row(*counts)).matches] == [True, True]
+    assert [match.right for match in report(good(tmp_path, "0", "train"), row=row(*counts)).matches] == [False, True]
 
 
 def test_a_split_that_nobody_counted_is_told_only(tmp_path: Path) -> None:

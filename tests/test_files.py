@@ -169,7 +169,7 @@ def test_folders_of_systems_are_left_out(tmp_path: Path, junk: str) -> None:
 def test_results_of_an_earlier_run_are_no_images(tmp_path: Path) -> None:
     touch(tmp_path, "1.png", "out/settings.json", "out/predictions.jsonl", "out/maps/1.png", "other/settings.json")
     touch(tmp_path, "other/2.png")
-    assert [file.path.name for file in scan(tmp_path)] == ["2.png", "1.png"]
+    assert [file.path.name for file in scan(tmp_path)] == ["1.png", "2.png"]
 
 
 @pytest.mark.parametrize("name", ["IM0001", "1.2.840.10008.3"])

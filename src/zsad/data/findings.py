@@ -50,8 +50,9 @@ class Match:
 
     @property
     def right(self) -> bool:
-        """Whether somebody counted the same, or nobody counted."""
-        return bool(self.sources) or self.nearest is None
+        """Whether somebody counted the same, nobody counted, or it is not there and not what is tested."""
+        absent = self.normal == self.anomalous == 0 and self.split != "test"
+        return bool(self.sources) or self.nearest is None or absent
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,12 @@ BTAD = Dataset(
     modality="photography",
     classes={"01": "industrial product", "02": "industrial product", "03": "industrial product"},
     counts=(
-        Count("train", 1799, 0, "github.com/pankajmishra000/VT-ADL, README: 400 + 1000 + 399"),
+        Count(
+            "train",
+            1799,
+            0,
+            "github.com/pankajmishra000/VT-ADL, README: 400 + 1000 + 399 images, taken for those of train",
+        ),
         Count("test", 451, 290, THREE),
     ),
     metrics=("image", "pixel"),
@@ -300,7 +305,8 @@ test/20000_GT.png
         NOT_COMMERCIAL,
         "Every image has a mask; one that marks nothing makes it normal.",
         "The archive has a copy of 10301.png and of its mask under the names of copies; both are left out.",
-        "VisualAD does not say how many images it tested. Its Table 1 cannot come from the published test split: with "
+        "VisualAD does not say in its main text how many images it tested (its appendix was not at hand). Its Table 1 "
+        "cannot come from the published test split: with "
         "894 normal and 110 anomalous images an AUROC of 81.7 % (CLIP-AD) allows an AP of 83.3 % at most, and 85.5 % "
         "is printed. Do not expect its numbers here.",
     ),
@@ -313,7 +319,7 @@ DAGM = Dataset(
     modality="photography",
     classes={f"Class{i}": "textured surface" for i in range(1, 11)},
     counts=(
-        Count("train", 7004, 1046, "14,000 and 2,100 images in all (10 classes), less those tested"),
+        Count("train", 7004, 1046, "reckoned: 10 classes of 1,000 + 150 or 2,000 + 300 images, less those tested"),
         Count("test", 6996, 1054, THREE),
     ),
     metrics=("image", "pixel"),

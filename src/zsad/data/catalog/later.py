@@ -15,12 +15,10 @@ BMAD_LICENCE = "not stated"
 BMAD_TABLE = "Bao et al., BMAD, Table 1"
 BMAD_TERMS = (
     "anomalib names CC BY-NC-SA 4.0 for BMAD; its authors' repository names no licence. The images keep the terms of "
-    "their sources: "
-)
-#: Address and hash: anomalib 2.7, data/datamodules/image/bmad.py. It holds all six sets.
-BMAD_ZIP = UrlFile(
-    "https://huggingface.co/datasets/code-dev05/BMAD/resolve/main/bmad.zip",
-    "df655def31f3f638a91c567550de54d6e45a74b2368f666c13a6a3052c063165",
+    "their sources, so nothing is fetched here. A copy of all six sets is at "
+    "huggingface.co/datasets/code-dev05/BMAD (bmad.zip, SHA-256 "
+    "df655def31f3f638a91c567550de54d6e45a74b2368f666c13a6a3052c063165, "
+    "as anomalib 2.7 names it). This one is made of "
 )
 SERVER = "The labels of test_private and test_private_mixed are kept on benchmark.mvtec.com."
 
@@ -36,6 +34,7 @@ MVTEC_AD_2 = Dataset(
     counts=(
         Count("train", 2528, 0, "Heckler-Kram et al., arXiv 2503.21622"),
         Count("validation", 302, 0, "Heckler-Kram et al., arXiv 2503.21622"),
+        Count("test", 379, 705, "the archive, as others counted it; 1,084 as in arXiv 2503.21622"),
     ),
     metrics=("image", "pixel"),
     page="https://www.mvtec.com/company/research/datasets/mvtec-ad-2",
@@ -51,7 +50,7 @@ can/test_private/000_regular.png
 can/test_private_mixed/000_mixed.png
 """,
     aliases=("mvtec2",),
-    # Address and hash: anomalib 2.7, data/datamodules/image/mvtecad2.py
+    # Address and hash: anomalib 2.7, data/datamodules/image/mvtecad2.py; size: of the archive of that hash elsewhere
     archives=(
         UrlFile(
             "https://www.mydrive.ch/shares/150997/701c90d3aea6588f404936e32a674602/download/466712769-1743429042/"
@@ -74,6 +73,8 @@ MVTEC_LOCO = Dataset(
     counts=(
         Count("train", 1772, 0, "Bergmann et al., IJCV 2022, Table 1"),
         Count("validation", 304, 0, "Bergmann et al., IJCV 2022, Table 1"),
+        Count("train", 1778, 0, "the archive, as others counted it: 6 more splicing connectors"),
+        Count("validation", 305, 0, "the archive, as others counted it: 1 more splicing connector"),
         Count("test", 575, 993, "Bergmann et al., IJCV 2022, Table 1: 432 structural and 561 logical anomalies"),
     ),
     metrics=("image", "pixel"),
@@ -166,7 +167,6 @@ test/img/Ungood/0_0.png
 test/label/Ungood/0_0.png
 """,
     aliases=("Liver_AD", "hist_DIY"),
-    archives=(BMAD_ZIP,),
     notes=(BMAD_TERMS + "BTCV and LiTS.",),
 )
 
@@ -195,7 +195,6 @@ Test/test/Ungood/1_1.png
 Test/test_label/Ungood/1_1.png
 """,
     aliases=("RESC", "Retina_RESC", "Retina_RESC_AD"),
-    archives=(BMAD_ZIP,),
     notes=(BMAD_TERMS + "RESC (github.com/CharlesKangZhou/P_Net_Anomaly_Detection).",),
 )
 
@@ -218,7 +217,6 @@ test/good/Normal-003d8fa0-6bf1-40ed-b54c-ac657f8495c5.png
 test/Ungood/Lung_Opacity_00436515-870c-4b36-a041-de91049b9ab4.png
 """,
     aliases=("Chest-RSNA", "Chest_AD"),
-    archives=(BMAD_ZIP,),
     notes=(
         BMAD_TERMS + "the RSNA Pneumonia Detection Challenge.",
         "17,194 images are tested and 1,490 validated on (Table 1). 851 of these are normal: the source has 8,851.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zsad.data.catalog import Count, Dataset
 from zsad.data.catalog.industrial import THREE, TWO
-from zsad.data.catalog.later import BMAD_LICENCE, BMAD_PAGE, BMAD_TABLE, BMAD_TERMS, BMAD_ZIP
+from zsad.data.catalog.later import BMAD_LICENCE, BMAD_PAGE, BMAD_TABLE, BMAD_TERMS
 from zsad.data.files import MASK_NAMES, NORMAL_NAMES, folders, one_of, plain
 from zsad.data.found import Found
 from zsad.data.layouts import class_folders, images_and_masks, inside, normal_abnormal
@@ -47,7 +47,7 @@ def flat_masks(root: Path) -> Found | None:
 def colon_and_endo(root: Path) -> Found | None:
     """A folder of ColonDB, with ``images`` and ``masks``, and beside it folders of normal images: the rest is left out.
 
-    A folder is one of normal images if its name says so, as those of EndoTect's classes do: ``normal-cecum``.
+    A folder is one of normal images if its name says so, such as ``normal-cecum`` in Kvasir.
     """
 
     def place(path: Folders) -> Place:
@@ -363,11 +363,11 @@ test/DRUSEN/DRUSEN-1083159-1.jpeg
 """,
     aliases=("OCT2017", "Retina_OCT2017", "Retina_OCT2017_AD", "kermany2018"),
     papers=("visualad",),
-    archives=(BMAD_ZIP,),
     notes=(
         NO_MASKS,
-        "VisualAD cites the source and gives no counts. The name is that of MVFA-AD, which packs BMAD; BMAD tests what "
-        "Kaggle's packaging tests, 242 images of each of the four kinds. The archive is BMAD's, in a copy of anomalib.",
+        "VisualAD cites the source and gives no counts in its main text; its appendix was not at hand. The name is "
+        "that of MVFA-AD, which packs BMAD; BMAD tests what "
+        "Kaggle's packaging tests, 242 images of each of the four kinds.",
         "VisualAD's Table 1 cannot come from three anomalous images in four: calling every image anomalous has an "
         "F1 of 85.7 % then, and it prints an F1-max of 81.7 % (APRIL-GAN), 82.7 % and 83.6 %.",
     ),
@@ -395,17 +395,17 @@ BRAIN_AD = Dataset(
 train/good/00003_60.png
 valid/good/img/00025_99.png
 valid/Ungood/img/00124_60.png
-valid/Ungood/label/00124_60.png  in others' copies Ungood/anomaly_mask
+valid/Ungood/label/00124_60.png  in BMAD's README Ungood/anomaly_mask
 test/good/img/00000_96.png
 test/Ungood/img/00002_60.png
 test/Ungood/label/00002_60.png
 """,
     aliases=("BraTS2021_slice",),
     papers=("visualad",),
-    archives=(BMAD_ZIP,),
     notes=(
         BMAD_TERMS + "BraTS 2021.",
-        "VisualAD cites BraTS and gives no counts; its code calls the set as MVFA-AD and AA-CLIP call BMAD's. Its "
+        "VisualAD cites BraTS and gives no counts in its main text (its appendix was not at hand); its code calls the "
+        "set as MVFA-AD and AA-CLIP call BMAD's. Its "
         "Table 1 fits: calling every image anomalous has an F1 of 90.6 % with 3,075 of 3,715, which is the F1-max of "
         "APRIL-GAN and AnomalyCLIP there. AdaCLIP's 90.2 % is below that.",
     ),
@@ -438,11 +438,11 @@ test/Ungood/100.png
 """,
     aliases=("Histopathology", "Histopathology_AD", "camelyon16", "camelyon16_256"),
     papers=("visualad",),
-    archives=(BMAD_ZIP,),
     notes=(
         NO_MASKS,
         BMAD_TERMS + "Camelyon16.",
-        "VisualAD cites Camelyon16 and gives no counts. BMAD tests 1,997 images and validates on 236 (Table 1); "
+        "VisualAD cites Camelyon16 and gives no counts in its main text; its appendix was not at hand. BMAD tests "
+        "1,997 images and validates on 236 (Table 1); "
         "how many are anomalous it does not say. Together they are 1,120 normal and 1,113 anomalous (MedIAnomaly, "
         "Table 1). In VisualAD's Table 1 an F1-max of 66.6 % (CLIP-AD) fits tests that are half anomalous; 45.6 % "
         "(WinCLIP) is below what calling every image anomalous gives then.",
@@ -457,19 +457,20 @@ COLONDB_ENDO = Dataset(
     classes={"colon": "colonoscopy image"},
     counts=(Count("test", 163, 380, "AnomalyCLIP Appendix B"),),
     metrics=("image", "pixel"),
-    page="https://github.com/zqhang/AnomalyCLIP",
+    page="https://endotect.com/",
     licence="not stated",
     layouts=(colon_and_endo, images_and_masks, meta_json),
     tree="""
 CVC-ColonDB/images/1.png
 CVC-ColonDB/masks/1.png
-EndoTect/normal-cecum/<name>.jpg  any folder whose name begins with "normal", or is good
+EndoTect/good/<name>.jpg  any folder that is called good, normal or normal-...
 """,
     notes=(
         "Not a test set: what the medical experiments train on (AnomalyCLIP Table 3, Crane Table 5). It joins the "
         "images of CVC-ColonDB, all anomalous and with masks, and normal images that were tested in EndoTect's "
         "classification task. Which 163 those are is not told.",
-        "AnomalyCLIP keeps it as one folder with good/, images/ and masks/, which is read as well.",
+        "The polyps are those of `zsad data list colondb`. One folder with good/, images/ and masks/, as AnomalyCLIP's "
+        "endoTect.py would read it, is read as well.",
     ),
 )
 

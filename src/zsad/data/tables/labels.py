@@ -30,7 +30,8 @@ def settled(texts: Columns) -> tuple[Columns, str, str]:
     """Columns whose labels are "0", "1" or "", as the column as a whole is to be read.
 
     A column is believed as a whole or not at all. Where it holds words for kinds of defect beside one for normal, or
-    only for images with masks, each is a defect; so are the words of a column of defects, where there are no labels: there, no word means normal.
+    only for images with masks, each is a defect. So are the words of a column of defects, where there are no labels;
+    there, no word means normal.
 
     Returns:
         The columns; how they were read; and why no label was taken, "" where nothing was wrong.
