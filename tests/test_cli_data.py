@@ -65,10 +65,23 @@ def test_index_joins_folders_and_goes_on_over_what_is_wrong(nuts: Path) -> None:
     picture(nuts.parent / "bolts/ok/1.png")
     (nuts / "masks/3.png").unlink()
     code, said = run("data", "index", nuts, nuts.parent / "bolts", "--out", nuts.parent / "all.jsonl")
-    assert code == 1 and "1 anomalous images without a mask: bad/3.png" in said
+    assert code == 1 and "anomalous images without a mask (1): bad/3.png" in said
     rows = [json.loads(line) for line in (nuts.parent / "all.jsonl").read_text().splitlines()]
     assert [row["image"] for row in rows if row["class_name"] == "bolts"] == ["bolts/ok/1.png"]
     assert len(rows) == 5
+
+
+def test_index_names_tables_and_pictures_that_it_leaves_alone(nuts: Path) -> None:
+    (nuts / "notes.csv").write_text("when,who\nyesterday,me\n")
+    (nuts / "good/7.heic").write_bytes(b"picture")
+    code, said = run("data", "index", nuts)
+    assert code == 0 and "notes.csv" in said and "not read: 1 .heic" in said
+
+
+def test_index_keeps_an_image_of_two_folders_once(nuts: Path) -> None:
+    code, said = run("data", "index", nuts, nuts, "--out", nuts.parent / "all.jsonl")
+    assert "4 images are in several of these folders" in said
+    assert len((nuts.parent / "all.jsonl").read_text().splitlines()) == 4
 
 
 def test_predict_takes_a_manifest(nuts: Path) -> None:

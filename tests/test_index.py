@@ -134,7 +134,7 @@ def test_samples_are_refused_where_a_mask_is_missing_and_the_index_names_it(tmp_
     for name in ("good/1.png", "bad/2.png", "bad/3.png"):
         picture(tmp_path / name)
     mask(tmp_path / "masks/2.png")
-    with pytest.raises(ZsadError, match=r"without a mask: .*3\.png"):
+    with pytest.raises(ZsadError, match=r"without a mask \(1\): .*3\.png"):
         samples_of(tmp_path)
     assert [problem.path.name for problem in index(tmp_path).problems] == ["3.png"]
     assert len(index(tmp_path).samples) == 3

@@ -811,7 +811,7 @@ def test_results_are_no_layout(tmp_path: Path) -> None:
         ("file,result,normal\n1.png,OK,1\n", "t.csv", "tells only where images are; not used: result, normal; call"),
         ("1.png,0\n", "t.csv", "without rows"),
         ("1.png,0\n2.png,1\n", "t.csv", "yours is a row already: write a line such as image,label above it"),
-        ("image,label\n7.png,0\n", "t.csv", "gives none of its 1 image: 1 "),
+        ("image,label\n7.png,0\n", "t.csv", "gives none of its 1 image: images that "),
         ("", "t.xlsx", "a spreadsheet: save it as CSV"),
         ('{"train": {"bottle": [', "meta.json", "no JSON"),
         ('[{"image": "1.png", "label": 1}]', "meta.json", "a list of rows and no meta.json"),

@@ -95,6 +95,7 @@ def index(
         with err.status(plain(f"reading {root}")):
             found = understand(root, dataset, images)
         out.print(f"{plain(root)}: {plain(found.understood)}", soft_wrap=True)
+        _tell_unused(root)
         wrong = _tell(found, root) or wrong
         everything += found.samples
     seen = {(sample.image.absolute(), sample.part): sample for sample in reversed(everything)}
@@ -110,6 +111,18 @@ def index(
         out.print(f"{plain(to)}: {len(everything)} images; use it in place of the folder: zsad {use} {plain(to)}")
     if wrong:
         raise typer.Exit(1)
+
+
+def _tell_unused(root: Path) -> None:
+    """Say which tables and pictures in a folder were left alone."""
+    from zsad.data.files import unread
+    from zsad.data.tables.folders import unused
+
+    for line in unused(root) if root.is_dir() else ():
+        err.print(f"[yellow]{plain(line)}[/]", soft_wrap=True)
+    if kinds := unread(root) if root.is_dir() else {}:
+        listed = ", ".join(f"{count} {end}" for end, count in kinds.items())
+        err.print(f"[yellow]not read: {listed}; save as PNG, JPEG or TIFF what should be[/]", soft_wrap=True)
 
 
 def _tell(found: Found, root: Path) -> bool:

@@ -50,14 +50,14 @@ def told(problems: Iterable[Problem], root: Path | None = None, most: int = 5) -
     """One line per kind of problem: how many, and the first few by name, relative to `root` where that is possible.
 
     >>> told([Problem(MISSING_MASK, Path("set/1.png")), Problem(MISSING_MASK, Path("set/2.png"))], Path("set"), most=1)
-    ['2 anomalous images without a mask: 1.png and 1 more']
+    ['anomalous images without a mask (2): 1.png and 1 more']
     """
     kinds: dict[str, list[str]] = {}
     for problem in problems:
         name = shown(problem.path, root)
         kinds.setdefault(problem.kind, []).append(f"{name} ({problem.note})" if problem.note else name)
     return [
-        f"{len(names)} {kind}: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if names[most:] else "")
+        f"{kind} ({len(names)}): {', '.join(names[:most])}" + (f" and {len(names) - most} more" if names[most:] else "")
         for kind, names in kinds.items()
     ]
 
@@ -75,5 +75,7 @@ def must_be_sound(found: Found, root: Path) -> list[Sample]:
     """
     if found.problems:
         advice = "add, rename or remove files; zsad data index writes a list of what can be used"
+        if any(problem.kind == UNKNOWN_LABEL for problem in found.problems):
+            advice = "write labels as 0 and 1, normal and anomalous, or good and bad; or leave the column out"
         raise ZsadError("\n  ".join([f"{root}: {found.understood}, but", *told(found.problems, root), advice]))
     return found.samples
