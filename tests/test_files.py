@@ -103,7 +103,15 @@ def test_names_are_compared_without_case_blanks_and_hyphens() -> None:
 
 @pytest.mark.parametrize(
     ("name", "before"),
-    [("masks", ""), ("test-mask", "test"), ("Part1_Test_GroundTruth", "part1_test"), ("unmask", None), ("image", None)],
+    [
+        ("masks", ""),
+        ("test-mask", "test"),
+        ("Part1_Test_GroundTruth", "part1_test"),
+        ("unmask", None),
+        ("image", None),
+        ("Kvasir-SEG", None),
+        ("seg", ""),
+    ],
 )
 def test_end_of_a_folder_name_tells_that_masks_are_in_it(name: str, before: str | None) -> None:
     assert cut_end(name, MASK_NAMES) == before

@@ -468,7 +468,7 @@ def test_product_called_label_is_no_folder_of_masks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "mask",
-    ["annotations/b.png", "seg/b.png", "SegmentationClass/b.png", "Masken/b.png", "bad_mask/b.png", "bad_masks/b.png",
+    ["annotations/b.png", "seg/b.png", "SegmentationClass/b.png", "Masken/b.png", "bad_mask/b.png", "bolt_masks/b.png",
      "bad/masks/b.png", "masks/mask_b.png", "segmentation/b_segmentation.png", "masks/B.PNG"],
 )  # fmt: skip
 def test_masks_lie_in_folders_of_many_names(tmp_path: Path, mask: str) -> None:
