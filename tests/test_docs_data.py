@@ -9,6 +9,7 @@ import pytest
 
 from zsad.data.catalog import Dataset, catalog
 from zsad.data.decoding.rules import Rule
+from zsad.data.files import ABNORMAL_NAMES, IMAGE_NAMES, MASK_NAMES, NORMAL_NAMES
 from zsad.data.reading import Reading
 from zsad.types import Sample
 
@@ -41,6 +42,14 @@ def test_every_switch_of_reading_is_in_the_table_with_its_default(name: str, cel
     told = f"`{cell}`" if isinstance(cell, str) else f"{cell:,g}" if isinstance(cell, float) else cell
     told = f"{cell:,}" if isinstance(cell, int) else "none" if cell == () else told
     assert row_of(f"`{name}`").split(" | ")[1] == told
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("normal", NORMAL_NAMES), ("anomalous", ABNORMAL_NAMES), ("masks", MASK_NAMES), ("images", IMAGE_NAMES)],
+)
+def test_every_word_that_tells_what_a_folder_holds_is_in_the_table(kind: str, words: tuple[str, ...]) -> None:
+    assert row_of(kind) == f"| {kind} | {', '.join(word.replace('_', ' ') for word in words)} |"
 
 
 def test_every_column_of_a_manifest_is_in_the_table() -> None:
