@@ -4,9 +4,10 @@
 
 Photographs are drawn here, enlarged, made noisy and written as JPEG, 1000 x 1000 and 3000 x 2000; those of `--photos`
 are read as well (default: ../shared/data, where it is). Every run is a process of its own; images per second count
-from the first batch on; the time to it, with the start of workers, stands beside them. All make the same float32 input
-of 518 x 518 in batches of 8. `behind` waits after every batch, so that workers get as far ahead as they may, and the peak shows what that costs. `scored by tiny` is a
-whole evaluation with the embedded model, at 192 x 192. Linux only.
+from the first batch on; the time to it, with the start of workers, stands beside them. All make the same float32
+input of 518 x 518 in batches of 8. `behind` waits after every batch, so that workers get as far ahead as they may,
+and the peak shows what that costs. `scored by tiny` is a whole evaluation with the embedded model, at 192 x 192.
+Linux only.
 """
 
 from __future__ import annotations
