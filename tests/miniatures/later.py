@@ -50,7 +50,7 @@ def _mvtec_3d(root: Path) -> None:
         for place in ("train/good", "validation/good", "test/good", "test/hole"):
             picture(folder / place / "rgb/000.png")
             (folder / place / "xyz").mkdir(parents=True)
-            tifffile.imwrite(folder / place / "xyz/000.tiff", np.zeros((24, 24, 3), np.float32))
+            tifffile.imwrite(folder / place / "xyz/000.tiff", np.zeros((24, 24, 3), np.float32), photometric="rgb")
         mask(folder / "test/good/gt/000.png", marked=False)
         mask(folder / "test/hole/gt/000.png")
         (folder / "calibration").mkdir()
