@@ -17,7 +17,6 @@ from zsad.data.files import (
     part_rows,
     plain,
     scan,
-    subfolders,
     unread,
 )
 from zsad.errors import ZsadError
@@ -60,7 +59,7 @@ def test_linked_files_and_folders_are_read(tmp_path: Path) -> None:
     (here / "x.png").symlink_to(there / "1.png")
     (here / "link").symlink_to(there / "deep")
     assert [file.path for file in scan(here)] == [here / "link/2.png", here / "x.png"]
-    assert subfolders(here) == [here / "link"]
+    assert folders(here, deep=1) == [("link",)]
 
 
 def test_links_in_a_circle_are_walked_once(tmp_path: Path) -> None:

@@ -200,11 +200,6 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def subfolders(path: Path) -> list[Path]:
-    """The folders in a folder that are not hidden, in natural order."""
-    return [path / name for (name,) in folders(path, deep=1)]
-
-
 def folders(root: Path, deep: int = 5) -> list[tuple[str, ...]]:
     """The folders below a folder that are not hidden, down to `deep` levels, as the names that lead there, sorted."""
     names = sorted((entry.name for entry in _entries(root) if _leads_to_folder(entry)), key=natural)

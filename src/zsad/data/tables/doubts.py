@@ -6,7 +6,6 @@ import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 
 from zsad.data.files import ABNORMAL_NAMES, MASK_NAMES, NORMAL_NAMES, cut_end, one_of, scan
@@ -37,8 +36,7 @@ def contradictions(samples: Sequence[Sample]) -> list[Problem]:
     if not samples:
         return []
     paths = [Path(os.path.abspath(sample.image.parent)).parts for sample in samples]
-    ends = zip(min(paths), max(paths), strict=False)  # what these two share, all share
-    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
+    shared = len(Path(os.path.commonpath([Path(*path) for path in set(paths)])).parts)
     said = {path: _label_of(path[shared:]) for path in set(paths)}
     words = ("normal", "anomalous")
     return [

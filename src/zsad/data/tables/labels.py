@@ -75,7 +75,7 @@ def _word_for_normal(words: Sequence[str]) -> str | None:
 
 def _have_masks(texts: Columns) -> bool:
     """Whether all labels that are not known are words, each of an image with a mask."""
-    pairs = zip(texts["label"], texts.get("mask", ()), strict=False)
+    pairs = zip(texts["label"], texts.get("mask", [""] * len(texts["label"])), strict=True)
     masked = [label(mask) is not None and not _is_number(word) for word, mask in pairs if isinstance(label(word), str)]
     return bool(masked) and all(masked)
 
