@@ -1,11 +1,17 @@
-"""The metrics against scikit-learn, scikit-image, scipy, slow loops and values worked out by hand."""
+"""The exact metrics against scikit-learn, scipy, slow loops and values worked out by hand."""
 
 from __future__ import annotations
 
+import copy
+import csv
+import io
+import json
 import math
+import os
+import pickle
 import subprocess
 import sys
-import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,24 +20,73 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
-from skimage import measure
-from sklearn.metrics import auc, average_precision_score, f1_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score, precision_recall_curve, roc_auc_score
+from torch.overrides import TorchFunctionMode
 
 from zsad.errors import ZsadError
-from zsad.metrics import aupro, auroc, average_precision, f1_max, image_metrics, pixel_metrics
-from zsad.regions import region_labels
+from zsad.metrics import (
+    Value,
+    aupimo,
+    aupimo_per_image,
+    aupro,
+    auroc,
+    average_precision,
+    f1_at,
+    f1_max,
+    image_metrics,
+    iou_at,
+    pixel_metrics,
+    ranks,
+)
+from zsad.metrics.inputs import pair, stack
+from zsad.metrics.values import NO_ANOMALOUS, NO_NORMAL
 
-pytestmark = pytest.mark.filterwarnings("error")  # a metric that divides by zero on its way fails
+pytestmark = pytest.mark.filterwarnings("error")  # a metric that divides by zero on its way fails, and so does a copy
 many = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 NEAR = 1e-12  # float64 sums of at most a few thousand terms below 1
 
+NUMPY_TYPES = ["f2", "f4", "f8", ">f4", ">f8", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4"]
+TORCH_TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.uint16, torch.int64]
+
+
+def sparse_in_memory(array):
+    """The same numbers with negative strides and gaps between them."""
+    twice = np.zeros([2 * size for size in array.shape], dtype=array.dtype)
+    flipped = twice[tuple([slice(None, None, -2)] * array.ndim)]
+    flipped[...] = array
+    return flipped
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def with_gradient(array):
+    return torch.tensor(array.astype("f4")).requires_grad_()
+
+
+FORMS = {
+    "array": np.asarray,
+    "columns first": np.asfortranarray,
+    "negative strides": sparse_in_memory,
+    "read only": read_only,
+    "gradient": with_gradient,
+    "list": lambda array: array.tolist(),
+    "list of tensors": lambda array: [torch.from_numpy(part.astype("f4")) for part in array],
+    "tensor with gaps": lambda array: torch.from_numpy(array.astype("f8").repeat(2, axis=2))[:, :, ::2],
+    **{kind: lambda array, kind=kind: array.astype(kind) for kind in NUMPY_TYPES},
+    **{str(kind): lambda array, kind=kind: torch.from_numpy(array.astype("f4")).to(kind) for kind in TORCH_TYPES},
+}
+
 
 @st.composite
-def scored(draw):
+def scored(draw, lowest=-4):
     """Scores [N, H, W] with many ties, and labels of the same shape."""
     size = draw(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 6)))
     kind = draw(st.sampled_from([np.float32, np.float64, np.int64]))
-    scores = draw(arrays(np.int64, size, elements=st.integers(-4, 4)))
+    scores = draw(arrays(np.int64, size, elements=st.integers(lowest, 4)))
     return scores.astype(kind), draw(arrays(np.bool_, size))
 
 
@@ -61,22 +116,21 @@ def brute_aupro(maps, masks, limit):
     return area / limit
 
 
-def loop_released(maps, masks, limit):
-    """The released arithmetic, threshold by threshold and region by region, with the libraries that it uses."""
-    step = (maps.max() - maps.min()) / 200
-    regions = [
-        (image, region) for image, mask in enumerate(masks) for region in measure.regionprops(measure.label(mask))
-    ]
-    rates, overlaps = [], []
-    for threshold in np.arange(maps.min(), maps.max(), step):
-        above = maps > threshold
-        shares = [above[image][tuple(region.coords.T)].sum() / region.area for image, region in regions]
-        rates.append((above & ~masks).sum() / (~masks).sum())
-        overlaps.append(np.array(shares).mean())
-    rates, overlaps = np.array(rates), np.array(overlaps)
-    kept = rates < limit
-    rates, overlaps = rates[kept], overlaps[kept]
-    return auc((rates - rates.min()) / (rates.max() - rates.min()), overlaps)
+def everything(maps, masks):
+    """What every exact function says about maps and masks."""
+    return {
+        **pixel_metrics(maps, masks),
+        "f1_threshold": f1_max(maps, masks)[1],
+        "f1_at": f1_at(maps, masks, 0.1),
+        "iou_at": iou_at(maps, masks, 0.1),
+        "aupro_5": aupro(maps, masks, limit=0.05),
+        "released": aupro(maps, masks, mode="released"),
+        "aupimo": aupimo(maps, masks, 0.001, 0.1),
+        "aupimo_per_image": aupimo_per_image(maps, masks, 0.001, 0.1).nansum().item(),
+    }
+
+
+# values
 
 
 @many
@@ -116,12 +170,45 @@ def test_f1_threshold_is_the_highest_score_that_reaches_f1_max(case):
     assert threshold == max(reached)
 
 
+@pytest.mark.parametrize("block", [1, 10])
+def test_of_two_thresholds_with_the_best_f1_the_higher_is_given(block, monkeypatch):
+    monkeypatch.setattr(ranks, "BLOCK", block)
+    assert f1_max([4, 3, 2, 1], [1, 0, 0, 1]) == (2 / 3, 4)  # at 4: 2 * 1 / (1 + 2), at 1: 2 * 2 / (4 + 2)
+
+
+@many
+@given(scored(), st.sampled_from([-5, -1.5, 0, 2, 3.5, 9]))
+def test_f1_and_iou_at_a_threshold_equal_scikit_learn(case, threshold):
+    scores, labels = case
+    assume(labels.any())
+    found = (scores >= threshold).ravel()
+    assert f1_at(scores, labels, threshold) == pytest.approx(f1_score(labels.ravel(), found, zero_division=0), abs=NEAR)
+    expected = jaccard_score(labels.ravel(), found, zero_division=0)
+    assert iou_at(scores, labels, threshold) == pytest.approx(expected, abs=NEAR)
+
+
+@many
+@given(scored())
+def test_f1_at_the_best_threshold_is_f1_max(case):
+    scores, labels = case
+    assume(labels.any())
+    best, threshold = f1_max(scores, labels)
+    assert f1_at(scores, labels, threshold) == pytest.approx(best, abs=NEAR)
+
+
+def test_a_threshold_has_the_precision_of_the_scores():
+    scores = np.array([0.7, 0.6], dtype=np.float32)  # this 0.7 is a little less than the float64 0.7
+    assert f1_at(scores, [1, 0], 0.7) == iou_at(scores, [1, 0], 0.7) == 1
+
+
 @many
 @given(scored(), st.sampled_from([0.05, 0.3, 0.5, 1.0]))
 def test_exact_aupro_equals_a_loop_over_all_thresholds(case, limit):
     maps, masks = case
     assume(0 < masks.sum() < masks.size)
-    assert aupro(maps, masks, limit) == pytest.approx(brute_aupro(maps, masks, limit), abs=NEAR)
+    expected = brute_aupro(maps, masks, limit)
+    assert aupro(maps, masks, limit) == pytest.approx(expected, abs=NEAR)
+    assert pixel_metrics(maps, masks, limit)["aupro"] == pytest.approx(expected, abs=NEAR)
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.3])
@@ -160,70 +247,6 @@ def test_aupro_joins_pixels_that_touch_at_a_corner():
     assert aupro(maps, masks) == pytest.approx(0.5, abs=NEAR)  # 2/3 with 4-connected regions
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("seed", range(3))
-def test_released_aupro_equals_the_released_loop_to_the_last_bit(seed, dtype):
-    maps, masks = blobs(seed)
-    assert aupro(maps.astype(dtype), masks, mode="released") == loop_released(maps.astype(dtype), masks, 0.3)
-
-
-@pytest.mark.parametrize("levels", [np.arange(201), np.linspace(1, 1.9, 201, dtype=np.float32)])
-def test_released_aupro_is_exact_for_scores_on_the_thresholds(levels):
-    rng = np.random.default_rng(0)  # equal to a threshold, or within its rounding
-    maps, masks = levels[rng.permutation(np.arange(512) % 201)].reshape(2, 16, 16), rng.random((2, 16, 16)) < 0.2
-    assert aupro(maps, masks, mode="released") == loop_released(maps, masks, 0.3)
-
-
-def test_released_aupro_is_exact_for_hundreds_of_regions():
-    rng = np.random.default_rng(0)  # over 128 regions, numpy adds in blocks: the order of the regions matters
-    masks, maps = rng.random((1, 56, 56)) < 0.07, rng.random((1, 56, 56), dtype=np.float32)
-    assert region_labels(masks[0])[1] > 128
-    assert aupro(maps, masks, 0.2, mode="released") == loop_released(maps, masks, 0.2)
-
-
-@settings(many, max_examples=30)
-@given(scored())
-def test_released_aupro_equals_the_released_loop_with_ties(case):
-    maps, masks = case
-    assume(0 < masks.sum() < masks.size)
-    try:
-        with np.errstate(invalid="ignore"):
-            expected = loop_released(maps, masks, 0.3)
-    except (ValueError, ZeroDivisionError):  # a constant map, or a single rate below the limit
-        expected = math.nan
-    np.testing.assert_equal(aupro(maps, masks, mode="released"), expected)
-
-
-@many
-@given(arrays(np.bool_, st.tuples(st.integers(0, 9), st.integers(0, 9))))
-def test_regions_are_numbered_as_scikit_image_does(mask):
-    labels, count = region_labels(mask)
-    expected = measure.label(mask) if mask.size else np.zeros(mask.shape)
-    assert labels.dtype == np.int32
-    assert (labels == expected).all() and count == expected.max(initial=0)
-
-
-@pytest.mark.parametrize("share", [0.01, 0.3, 0.41, 0.6, 1.0])
-def test_regions_are_those_of_scipy(share):
-    mask = np.random.default_rng(0).random((150, 130)) < share
-    expected, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    labels, found = region_labels(mask)
-    assert found == count
-    assert len(np.unique(labels.astype(np.int64) * (count + 1) + expected)) == len(np.unique(expected))
-
-
-def test_a_spiral_is_one_region():
-    mask = np.zeros((41, 41), dtype=bool)
-    y, x, dy, dx = 20, 20, 0, 1
-    for arm in range(2, 41, 2):
-        for _ in range(2):
-            for _ in range(arm):
-                mask[y, x] = True
-                y, x = min(y + dy, 40), min(x + dx, 40)
-            dy, dx = dx, -dy
-    assert region_labels(mask)[1] == ndimage.label(mask)[1] == 1
-
-
 def test_pixel_metrics_equal_the_single_functions():
     maps, masks = blobs(1)
     assert pixel_metrics(maps, masks) == {
@@ -240,42 +263,199 @@ def test_image_metrics_equal_the_single_functions():
     assert image_metrics(scores, labels) == {**expected, "f1_max": f1_max(scores, labels)[0]}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-def test_tensors_give_the_values_of_arrays(dtype):
-    maps, masks = blobs(2)
-    tensor = torch.from_numpy(maps).to(dtype).requires_grad_()
-    array = tensor.detach().double().numpy()
-    assert pixel_metrics(tensor, torch.from_numpy(masks)) == pixel_metrics(array, masks)
+def test_scores_that_differ_in_the_last_bit_of_float64_are_no_tie():
+    scores = np.array([1.0, np.nextafter(1.0, 2.0)])
+    assert auroc(scores, [0, 1]) == average_precision(scores, [0, 1]) == f1_max(scores, [0, 1])[0] == 1
+    assert aupro(scores.reshape(1, 1, 2), [[[0, 1]]]) == 1
 
 
-def test_labels_may_be_numbers():
+# ties and blocks
+
+
+def test_a_constant_map_is_one_tie():
+    masks = np.zeros((1, 2, 4), dtype=bool)
+    masks[0, 0, :2] = True
+    expected = {"auroc": 0.5, "ap": 0.25, "f1_max": 0.4, "aupro": 0.15}
+    assert pixel_metrics(np.full((1, 2, 4), 0.7), masks) == pytest.approx(expected, abs=NEAR)
+    two = np.concatenate((masks, np.zeros_like(masks)))
+    assert aupimo(np.full((2, 2, 4), 0.7), two, 0.001, 0.1) == pytest.approx(0.099 / math.log(100), abs=NEAR)
+
+
+@many
+@given(scored(), st.randoms(use_true_random=False))
+def test_no_value_depends_on_the_order_of_equal_scores(case, random):
+    scores, labels = case[0].ravel(), case[1].ravel()
+    assume(0 < labels.sum() < labels.size)
+    order = random.sample(range(len(scores)), len(scores))
+    shuffled = image_metrics(scores[order], labels[order])
+    assert shuffled == pytest.approx(image_metrics(scores, labels), abs=NEAR)
+
+
+@pytest.mark.parametrize("levels", [2, 7, 10**6])
+def test_values_do_not_depend_on_the_size_of_a_block(levels, monkeypatch):
+    maps, masks = blobs(1, side=12)
+    maps = np.floor(maps * levels)  # ties that reach over several blocks
+    expected = everything(maps, masks)
+    monkeypatch.setattr(ranks, "BLOCK", 3)
+    assert everything(maps, masks) == pytest.approx(expected, abs=NEAR)
+
+
+def test_blocks_say_where_each_anomalous_score_stands(monkeypatch):
+    monkeypatch.setattr(ranks, "BLOCK", 2)
+    split = ranks.Split.of(torch.tensor([5.0, 3, 3, 3, 1, 4, 3, 1]), torch.tensor([1, 1, 1, 1, 1, 0, 0, 0]).bool())
+    rows = [torch.stack((b.scores, b.count, b.above, b.alarms, b.found)).T.tolist() for b in split.blocks()]
+    assert rows == [[[5, 1, 0, 0, 1]], [[3, 2, 1, 2, 4]], [[1, 1, 2, 3, 5], [3, 1, 1, 2, 4]]]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.19, 0.2, 0.5, 1.0])
+def test_the_top_holds_all_that_counts_up_to_a_rate(rate):
+    ordered = torch.tensor([1.0, 2, 2, 2, 3, 4, 4, 5, 6, 7])
+    assert len(ranks.top(ordered, rate)) == min(n for n in (1, 2, 3, 5, 6, 9, 10) if n > 10 * rate or n == 10)
+
+
+# what goes in
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@settings(many, max_examples=10)
+@given(case=scored(lowest=0))
+def test_scores_of_every_form_give_the_values_of_an_array(form, case):
+    scores, labels = case
+    assume(0 < labels.sum() < labels.size)
+    assert pixel_metrics(form(scores), labels) == pixel_metrics(scores.astype("f8"), labels)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_labels_of_every_form_give_the_values_of_an_array(form):
     maps, masks = blobs(2)
-    for kind in (np.uint8, np.int64, np.float32):
-        assert pixel_metrics(maps, masks.astype(kind)) == pixel_metrics(maps, masks)
+    assert pixel_metrics(maps, form(masks.astype("u1"))) == pixel_metrics(maps, masks)
 
 
 def test_boolean_maps_count_as_zero_and_one():
     maps, masks = np.arange(24).reshape(2, 3, 4) % 3 == 0, np.arange(24).reshape(2, 3, 4) % 5 == 0
     assert pixel_metrics(maps, masks) == pixel_metrics(maps.astype(float), masks)
-    assert math.isnan(aupro(maps, masks, mode="released"))  # FPR 0.35 at every threshold
+    assert pixel_metrics(torch.from_numpy(maps), masks) == pixel_metrics(maps, masks)
 
 
-def test_inputs_are_left_alone():
+@pytest.mark.parametrize("kind", ["f2", "f4", "u2", "i1", "?"])
+def test_what_float32_holds_exactly_is_float32(kind):
+    assert pair(np.zeros(2, kind), [0, 1])[0].dtype == torch.float32
+    assert pair(torch.zeros(2, dtype=torch.bfloat16), [0, 1])[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["f8", "i4", "u4", "i8", "u8"])
+def test_everything_else_is_float64(kind):
+    scores = np.array([16777216, 16777217], kind)  # one number in float32
+    assert pair(scores, [0, 1])[0].dtype == torch.float64
+    assert auroc(scores, [0, 1]) == 1
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_arrays_and_tensors_are_not_copied(kind):
     maps, masks = blobs(3)
-    copies = maps.copy(), masks.copy()
-    pixel_metrics(maps, masks)
-    aupro(maps, masks, mode="released")
-    assert (maps == copies[0]).all() and (masks == copies[1]).all()
+    maps = read_only(maps.astype(kind))
+    for given_maps, given_masks in [(maps, masks), (torch.tensor(maps), torch.tensor(masks))]:
+        values, truth = stack(given_maps, given_masks)
+        assert np.shares_memory(values.numpy(), np.asarray(given_maps))
+        assert np.shares_memory(truth.numpy(), np.asarray(given_masks))
 
 
-@pytest.mark.parametrize("label", [0, 1])
-def test_auroc_of_one_class_is_nan(label):
-    assert math.isnan(auroc([0.1, 0.2], [label, label]))
+def test_scores_with_gaps_between_them_are_copied_once():
+    assert pair(torch.zeros(8)[::2], torch.zeros(4))[0].is_contiguous()
 
 
-def test_ap_and_f1_without_anomalies_are_nan():
-    assert math.isnan(average_precision([0.1, 0.2], [0, 0]))
-    assert all(math.isnan(value) for value in f1_max([0.1, 0.2], [0, 0]))
+def test_a_missing_mask_takes_no_memory():
+    assert stack(np.zeros((2, 3, 4)), None)[1].untyped_storage().nbytes() == 1
+
+
+def test_a_memory_map_opened_for_reading_gives_the_values_of_an_array(tmp_path: Path):
+    maps, masks = blobs(3)
+    np.save(tmp_path / "maps.npy", maps)
+    np.save(tmp_path / "masks.npy", masks)
+    mapped = [np.load(tmp_path / name, mmap_mode="r") for name in ("maps.npy", "masks.npy")]
+    assert everything(*mapped) == everything(maps, masks)
+
+
+@pytest.mark.parametrize("form", [np.copy, torch.tensor])
+@pytest.mark.parametrize("label", ["some", "none", "all"])
+def test_inputs_are_left_alone(form, label):
+    maps, masks = blobs(3)
+    masks = {"some": masks, "none": np.zeros_like(masks), "all": np.ones_like(masks)}[label]
+    given_maps, given_masks = form(maps), form(masks)
+    everything(given_maps, given_masks)
+    image_metrics(given_maps, given_masks)
+    assert (np.asarray(given_maps) == maps).all() and (np.asarray(given_masks) == masks).all()
+
+
+class NothingLeaves(TorchFunctionMode):
+    """Fails where more than a few numbers of a tensor become numbers of Python or numpy, or go to the CPU by name."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        moved = name == "to" and "cpu" in [a for a in (*args[1:], *(kwargs or {}).values()) if isinstance(a, str)]
+        if moved or name in ("cpu", "numpy", "tolist", "item", "__array__"):
+            assert args[0].numel() <= 1000, f"{name} of {args[0].numel()} numbers"
+        return function(*args, **(kwargs or {}))
+
+
+def test_nothing_large_leaves_the_device_of_the_maps(monkeypatch):
+    monkeypatch.setattr(ranks, "_on_cpu", lambda tensor: False)  # so everything runs as on a GPU
+    maps, masks = map(torch.from_numpy, blobs(1, count=3))
+    with NothingLeaves():
+        everything(maps, masks)
+        image_metrics(maps, masks)
+
+
+@pytest.mark.parametrize("call", ["cpu()", "numpy()", "tolist()", "to('cpu')"])
+def test_the_guard_against_leaving_a_device_can_fail(call):
+    with NothingLeaves(), pytest.raises(AssertionError, match="2000 numbers"):
+        eval(f"tensor.{call}", {"tensor": torch.zeros(2000)})
+
+
+def test_values_of_other_devices_are_those_of_the_cpu(monkeypatch):
+    maps, masks = blobs(1)
+    expected = everything(maps, masks)
+    monkeypatch.setattr(ranks, "_on_cpu", lambda tensor: False)
+    assert everything(maps, masks) == pytest.approx(expected, abs=NEAR)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_values_of_the_cpu_and_takes_labels_from_there():
+    maps, masks = map(torch.from_numpy, blobs(1))
+    assert aupimo_per_image(maps.cuda(), masks).device.type == "cuda"
+    assert everything(maps.cuda(), masks) == pytest.approx(everything(maps, masks), abs=NEAR)
+
+
+# not defined
+
+
+SOME = np.arange(18.0).reshape(2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        *[(lambda f=f: f([0.1, 0.2], [0, 0]), NO_ANOMALOUS) for f in (auroc, average_precision)],
+        (lambda: f1_max([0.1, 0.2], [0, 0])[0], NO_ANOMALOUS),
+        (lambda: f1_at([0.1, 0.2], [0, 0], 0.15), NO_ANOMALOUS),
+        (lambda: iou_at([0.1, 0.2], [0, 0], 0.3), NO_ANOMALOUS),
+        (lambda: auroc([0.1, 0.2], [1, 1]), NO_NORMAL),
+        (lambda: auroc(0.5, 1), NO_NORMAL),
+        (lambda: auroc([], []), NO_ANOMALOUS),
+        (lambda: f1_at([], [], 0.0), NO_ANOMALOUS),
+        *[(lambda m=m: aupro(SOME, np.ones_like(SOME), mode=m), NO_NORMAL) for m in ("exact", "released")],
+        *[(lambda m=m: aupro(SOME, np.zeros_like(SOME), mode=m), NO_ANOMALOUS) for m in ("exact", "released")],
+        *[(lambda m=m: aupro(SOME, None, mode=m), NO_ANOMALOUS) for m in ("exact", "released")],
+        (lambda: pixel_metrics(SOME, np.ones_like(SOME))["aupro"], NO_NORMAL),
+    ],
+)
+def test_a_value_that_is_not_defined_says_why(call, reason):
+    value = call()
+    assert math.isnan(value) and value.reason == reason and value.error == 0
+
+
+def test_the_threshold_of_an_f1_that_is_not_defined_is_nan():
+    assert math.isnan(f1_max([0.1, 0.2], [0, 0])[1])
 
 
 def test_ap_and_f1_without_normals_are_one():
@@ -285,34 +465,57 @@ def test_ap_and_f1_without_normals_are_one():
 
 @pytest.mark.parametrize("masks", [None, np.zeros((2, 3, 3)), np.zeros((2, 3, 3), dtype=bool)])
 def test_without_regions_all_pixel_metrics_are_nan(masks):
-    maps = np.random.default_rng(0).random((2, 3, 3))
-    assert all(math.isnan(value) for value in pixel_metrics(maps, masks).values())
-    assert math.isnan(aupro(maps, masks, mode="released"))
+    values = pixel_metrics(SOME, masks).values()
+    assert all(math.isnan(value) and value.reason == NO_ANOMALOUS for value in values)
 
 
-@pytest.mark.parametrize("mode", ["exact", "released"])
-def test_aupro_without_normal_pixels_is_nan(mode):
-    assert math.isnan(aupro(np.random.default_rng(0).random((2, 3, 3)), np.ones((2, 3, 3)), mode=mode))
-
-
-@pytest.mark.parametrize("shape", [(0, 3, 3), (2, 0, 3)])
+@pytest.mark.parametrize("shape", [(0, 3, 3), (2, 0, 3), (2, 3, 0), (0, 0, 0)])
 def test_without_pixels_everything_is_nan(shape):
-    values = pixel_metrics(np.zeros(shape), np.zeros(shape)).values()
-    assert all(math.isnan(value) for value in [*values, aupro(np.zeros(shape), np.zeros(shape), mode="released")])
+    values = [*pixel_metrics(np.zeros(shape), np.zeros(shape)).values()]
+    values += [aupro(np.zeros(shape), None, mode="released"), auroc(np.zeros(shape), np.zeros(shape))]
+    assert all(math.isnan(value) and value.reason == NO_ANOMALOUS for value in values)
 
 
-def test_a_constant_map_is_one_tie():
-    masks = np.zeros((1, 2, 4), dtype=bool)
-    masks[0, 0, :2] = True
-    expected = {"auroc": 0.5, "ap": 0.25, "f1_max": 0.4, "aupro": 0.15}
-    assert pixel_metrics(np.full((1, 2, 4), 0.7), masks) == pytest.approx(expected, abs=NEAR)
-    assert math.isnan(aupro(np.full((1, 2, 4), 0.7), masks, mode="released"))
+def test_a_single_number_is_one_element():
+    assert average_precision(0.5, 1) == 1
+    assert f1_max(torch.tensor(0.5), True) == (1, 0.5)
 
 
-def test_released_aupro_is_nan_where_all_kept_rates_are_equal():
-    maps = np.array([[[1.0, 0.0, 0.0, 0.0]]])  # every threshold has FPR 0: the released rescaling divides 0 by 0
-    assert math.isnan(aupro(maps, maps > 0, mode="released"))
-    assert aupro(maps, maps > 0) == 1
+# what comes out
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *[lambda value, p=p: pickle.loads(pickle.dumps(value, p)) for p in range(pickle.HIGHEST_PROTOCOL + 1)],
+        copy.copy,
+        copy.deepcopy,
+    ],
+)
+@pytest.mark.parametrize("value", [Value(0.25, error=1e-5), Value(math.nan, reason="no mask")])
+def test_a_value_that_was_stored_or_copied_says_the_same(kept, value):
+    again = kept(value)
+    assert type(again) is Value and (again.error, again.reason) == (value.error, value.reason)
+    np.testing.assert_equal(float(again), float(value))
+
+
+def test_a_value_is_written_as_a_float_is():
+    value, table = Value(0.25, error=1e-5), io.StringIO()
+    csv.writer(table, quoting=csv.QUOTE_NONNUMERIC).writerow([value])
+    assert json.dumps({"ap": value}) == '{"ap": 0.25}' and table.getvalue() == "0.25\r\n"
+    assert f"{value} {value!r} {value:.1%} {100 * value}" == "0.25 0.25 25.0% 25.0"
+    assert (
+        np.array([value]).dtype == np.float64 and torch.tensor([value]).tolist() == [0.25] and hash(value) == hash(0.25)
+    )
+
+
+@pytest.mark.parametrize("wrong", [lambda: Value(math.nan), lambda: Value(0.5, reason="no mask")])
+def test_only_nan_has_a_reason_and_always(wrong):
+    with pytest.raises(AssertionError, match="NaN comes with a reason"):
+        wrong()
+
+
+# errors
 
 
 def test_scores_that_are_not_finite_are_counted_and_placed():
@@ -322,10 +525,16 @@ def test_scores_that_are_not_finite_are_counted_and_placed():
         pixel_metrics(maps, np.zeros((2, 3, 4)))
 
 
+def test_only_the_first_places_are_shown():
+    with pytest.raises(ZsadError, match=r"5 of 5 .*: inf at \[0\], inf at \[1\], inf at \[2\], \.\.\."):
+        auroc([math.inf] * 5, [0] * 5)
+
+
+@pytest.mark.parametrize("form", [np.array, torch.tensor, lambda x: torch.tensor(x, dtype=torch.float16)])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_score_that_is_not_finite_is_an_error(bad):
+def test_a_score_that_is_not_finite_is_an_error(bad, form):
     with pytest.raises(ZsadError, match="1 of 2 scores"):
-        auroc([bad, 0.5], [0, 1])
+        auroc(form([bad, 0.5]), [0, 1])
 
 
 @pytest.mark.parametrize(
@@ -333,16 +542,24 @@ def test_a_score_that_is_not_finite_is_an_error(bad):
     [
         (lambda: auroc([1.0, 2.0], [1]), r"\(1,\) do not fit scores of shape \(2,\)"),
         (lambda: auroc([1.0, 2.0], [[0, 1]]), r"\(1, 2\) do not fit"),
-        (lambda: aupro(np.zeros((1, 4, 4)), np.zeros((1, 4, 5))), r"\(1, 4, 5\) do not fit"),
+        (lambda: auroc([1.0, 2.0], 1), r"\(\) do not fit"),
+        (lambda: aupro(np.zeros((1, 4, 4)), np.zeros((1, 4, 5))), r"masks .* \(1, 4, 5\) do not fit"),
         (lambda: aupro(np.zeros((4, 4)), np.zeros((4, 4))), r"\[N, H, W\], got shape \(4, 4\)"),
         (lambda: pixel_metrics(np.zeros((1, 1, 4, 4)), None), r"\[N, H, W\]"),
         (lambda: auroc([1.0, 2.0], [0, 255]), r"must be 0 or 1, got 255; .*labels > 0"),
+        (lambda: auroc([1.0, 2.0], [0, -1]), "must be 0 or 1, got -1"),
+        (lambda: auroc([1.0, 2.0], [0, 0.5]), "must be 0 or 1, got 0.5"),
         (lambda: auroc([1.0, 2.0], [0, math.nan]), "must be 0 or 1, got nan"),
-        (lambda: auroc(["a", "b"], [0, 1]), "real numbers"),
-        (lambda: auroc([[1.0], [2.0, 3.0]], [0, 1]), "different sizes"),
+        (lambda: auroc(["a", "b"], [0, 1]), "scores must be real numbers"),
+        (lambda: auroc(None, [0, 1]), "scores must be real numbers"),
+        (lambda: auroc([1.0, 2.0], None), "labels must be real numbers"),
+        (lambda: auroc([1j, 2j], [0, 1]), "scores must be real numbers, got torch.complex128"),
+        (lambda: auroc([[1.0], [2.0, 3.0]], [0, 1]), "scores must be one array, got parts of different sizes"),
+        (lambda: aupro([torch.zeros(2, 2), torch.zeros(2, 3)], None), "maps must be one array, got parts of different"),
         (lambda: aupro(np.zeros((1, 2, 2)), None, limit=0), r"\(0, 1\], got 0"),
+        (lambda: pixel_metrics(np.zeros((1, 2, 2)), None, limit=30), r"\(0, 1\], got 30"),
         (lambda: aupro(np.zeros((1, 2, 2)), None, mode="exakt"), 'did you mean "exact"'),
-        (lambda: region_labels(np.zeros((1, 2, 2))), r"\[H, W\], got shape \(1, 2, 2\)"),
+        (lambda: f1_at([1.0, 2.0], [0, 1], math.nan), "a finite number, got nan"),
     ],
 )
 def test_wrong_input_is_named(call, message):
@@ -350,17 +567,37 @@ def test_wrong_input_is_named(call, message):
         call()
 
 
-def test_pixel_metrics_need_at_most_twice_the_memory_of_the_maps():
-    rng = np.random.default_rng(0)
-    maps, masks = rng.random((4, 256, 256), dtype=np.float32), np.zeros((4, 256, 256), dtype=bool)
-    masks[:, :60, :60] = True  # 5 % of the pixels
-    tracemalloc.start()
+# memory and imports
+
+CHILD = """
+import json, re, sys
+import numpy as np
+from zsad.metrics import pixel_metrics, ranks
+
+def kilobytes(key):
+    return int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+
+def ratio(share):
+    maps, masks = np.random.default_rng(0).random((60, 256, 256), dtype=np.float32), np.zeros((60, 256, 256), bool)
+    masks[:, : round(256 * share)] = True
+    open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+    before = kilobytes("VmRSS")
     pixel_metrics(maps, masks)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak <= 2 * maps.nbytes
+    return 1024 * (kilobytes("VmHWM") - before) / maps.nbytes
+
+ranks.BLOCK = 2**13  # what does not grow with the maps shall not count
+ratio(0.1)  # loads what is loaded at the first call
+print(json.dumps({share: ratio(share) for share in (0, 0.03, 0.5, 1)}))
+"""
 
 
-def test_importing_metrics_does_not_import_torch():
-    code = "import sys, zsad.metrics; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs the peak memory that Linux counts")
+def test_pixel_metrics_need_the_memory_of_the_maps_once_more_at_any_anomalous_share():
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back at once
+    done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True, env=alone)
+    assert all(ratio < 1.3 for ratio in json.loads(done.stdout).values()), done.stdout
+
+
+def test_importing_metrics_imports_no_library_of_the_tests():
+    code = "import sys, zsad.metrics; sys.exit(any(name in sys.modules for name in ('scipy', 'sklearn', 'skimage')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,9 +16,10 @@ from zsad.data import dataset, synthetic
 from zsad.data.index import samples_of
 from zsad.data.reading import FITS, Reading
 from zsad.errors import ZsadError
-from zsad.evaluate import Row, class_row, mean_row, score_samples, table, write_csv
+from zsad.evaluate import score_samples
 from zsad.methods.base import Method
 from zsad.methods.table import build
+from zsad.table import class_row, table, write_csv
 from zsad.train import Plan, train
 from zsad.types import Prediction, Sample
 
@@ -121,34 +122,6 @@ def test_evaluation_goes_on_after_an_unreadable_file(samples: list[Sample], tmp_
     scored = list(score_samples(untrained(), [samples[0], Sample(bad, label=0), samples[1]], SIZE))
     assert [bool(s.error) for s in scored].count(True) == 1
     assert len(scored) == 3
-
-
-def test_a_map_that_is_the_mask_has_perfect_pixel_metrics(tmp_path: Path) -> None:
-    from zsad.evaluate import Scored
-
-    mask = torch.zeros(8, 8, dtype=torch.bool)
-    mask[2:5, 3:6] = True
-    empty = torch.zeros_like(mask)
-    scored = [
-        Scored(Sample(Path("a"), label=1), 0.9, mask.float(), mask),
-        Scored(Sample(Path("b"), label=0), 0.1, empty.float(), empty),
-    ]
-    values = class_row("x", scored).values
-    assert {round(value, 6) for value in values.values()} == {1.0}
-
-
-def test_without_masks_pixel_metrics_are_nan_and_image_metrics_stay() -> None:
-    from zsad.evaluate import Scored
-
-    scored = [Scored(Sample(Path("a"), label=label), label, torch.zeros(4, 4), None) for label in (0, 1)]
-    values = class_row("x", scored).values
-    assert values["image_auroc"] == 1
-    assert np.isnan(values["pixel_auroc"])
-
-
-def test_the_mean_leaves_out_classes_without_a_value() -> None:
-    rows = [Row("a", 2, {"image_auroc": 0.5}), Row("b", 3, {"image_auroc": float("nan")})]
-    assert mean_row(rows) == Row("mean", 5, {"image_auroc": 0.5})
 
 
 def test_a_table_has_a_row_per_class_in_order_and_the_mean_last(samples: list[Sample], tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from zsad.api import input_size
 from zsad.data.images import read_image
 from zsad.data.index import samples_of
-from zsad.evaluate import COLUMNS, Row, Scored, score_samples, table
+from zsad.evaluate import Scored, score_samples
 from zsad.methods.base import Method
 from zsad.report import Example, write_page
+from zsad.table import COLUMNS, Row, table
 
 
 def run(

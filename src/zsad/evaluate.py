@@ -1,13 +1,9 @@
-"""A dataset and a method to predictions, and predictions to numbers."""
+"""A dataset and a method to scored samples."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
-from math import isnan
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,20 +12,7 @@ from zsad.data.dataset import Batch, Notes, batches
 from zsad.data.fit import restore
 from zsad.data.reading import Reading
 from zsad.methods.base import Method
-from zsad.metrics import image_metrics, pixel_metrics
-from zsad.results import whole
 from zsad.types import Sample
-
-#: key and heading of every column of a table, as the papers order them
-COLUMNS = (
-    ("image_auroc", "image AUROC"),
-    ("image_ap", "image AP"),
-    ("image_f1_max", "image F1-max"),
-    ("pixel_auroc", "pixel AUROC"),
-    ("pixel_ap", "pixel AP"),
-    ("pixel_aupro", "AUPRO"),
-    ("pixel_f1_max", "pixel F1-max"),
-)
 
 
 @dataclass(frozen=True)
@@ -41,15 +24,6 @@ class Scored:
     map: Tensor  # [H, W] float32 on the CPU, of the whole image at the size of a stretched network input
     mask: Tensor | None  # [H, W] bool, None where the truth is not known
     error: str = ""  # why there is no prediction; then score is NaN and map empty
-
-
-@dataclass(frozen=True)
-class Row:
-    """The numbers of one class, or of their mean; NaN where a metric is not defined."""
-
-    class_name: str
-    images: int
-    values: dict[str, float]  # keys of COLUMNS, in [0, 1]
 
 
 def score_samples(
@@ -99,52 +73,3 @@ def _scored(method: Method, batch: Batch, size: int, prompt_names: bool) -> list
 
 def _failed(sample: Sample, error: str) -> Scored:
     return Scored(sample, float("nan"), torch.zeros(0, 0), None, error)
-
-
-def table(scored: Iterable[Scored]) -> list[Row]:
-    """One row per class, and their mean as the last.
-
-    Args:
-        scored: Sorted by dataset and class, as :func:`zsad.data.index.samples_of` gives them; the maps of one class
-            are held at a time.
-
-    Returns:
-        Rows in the order of the classes, called dataset/class where there are several datasets; the mean is over
-        classes, as in the papers, leaving NaN out.
-    """
-    groups = groupby(scored, key=lambda s: (s.sample.dataset, s.sample.class_name))
-    named = [(where, class_row(name, [s for s in group if not s.error])) for (where, name), group in groups]
-    several = len({where for where, _ in named}) > 1
-    rows = [replace(row, class_name=f"{where}/{row.class_name}") if several else row for where, row in named]
-    return [*rows, mean_row(rows)]
-
-
-def class_row(name: str, scored: Sequence[Scored]) -> Row:
-    """The numbers of one class; image metrics over labelled images, pixel metrics where all masks are known."""
-    values = {key: float("nan") for key, _ in COLUMNS}
-    known = [s for s in scored if s.sample.label is not None]
-    if known:
-        found = image_metrics([s.score for s in known], [s.sample.label == 1 for s in known])
-        values |= {f"image_{key}": value for key, value in found.items()}
-    masks = [s.mask for s in known if s.mask is not None]
-    if masks and len(masks) == len(known):
-        found = pixel_metrics(torch.stack([s.map for s in known]), torch.stack(masks))
-        values |= {f"pixel_{key}": value for key, value in found.items()}
-    return Row(name, len(scored), values)
-
-
-def mean_row(rows: Sequence[Row]) -> Row:
-    """Mean over classes."""
-    keys = rows[0].values if rows else {key: 0.0 for key, _ in COLUMNS}
-    columns = {key: [row.values[key] for row in rows if not isnan(row.values[key])] for key in keys}
-    means = {key: sum(column) / len(column) if column else float("nan") for key, column in columns.items()}
-    return Row("mean", sum(row.images for row in rows), means)
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """A table as CSV, values in [0, 1]; whole or not at all."""
-    keys = list(rows[0].values) if rows else []
-    with whole(path) as part, part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "images", *keys])
-        writer.writerows([row.class_name, row.images, *(f"{row.values[key]:.6f}" for key in keys)] for row in rows)

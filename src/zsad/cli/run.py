@@ -41,7 +41,7 @@ from zsad.cli.screen import (
 from zsad.errors import ZsadError
 
 if TYPE_CHECKING:
-    from zsad.evaluate import Row
+    from zsad.table import Row
     from zsad.types import Sample
 
 app = typer.Typer()
@@ -215,7 +215,8 @@ def evaluate(
     from zsad.api import input_size
     from zsad.data.dataset import Notes
     from zsad.data.index import samples_of
-    from zsad.evaluate import score_samples, table, write_csv
+    from zsad.evaluate import score_samples
+    from zsad.table import remarks, table, write_csv
 
     must_be_names(names)
     samples = samples_of(root, dataset=dataset, say=tell_how)
@@ -242,6 +243,8 @@ def evaluate(
         rows = table(scored())
     out.print(metrics_table(rows))
     tell_labels(samples)
+    for line in remarks(rows):
+        out.print(plain(line))
     if to:
         write_csv(rows, to)
     tell_notes(notes)
@@ -259,7 +262,7 @@ def tell_labels(samples: Sequence[Sample]) -> None:
 
 def metrics_table(rows: list[Row]) -> Table:
     """Numbers in percent, as the papers print them."""
-    from zsad.evaluate import COLUMNS
+    from zsad.table import COLUMNS
 
     shown = columns("class", "images", *(heading for _, heading in COLUMNS))
     for row in rows:

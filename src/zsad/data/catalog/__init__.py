@@ -14,6 +14,8 @@ from zsad.download import UrlFile
 from zsad.errors import ZsadError, unknown
 from zsad.types import Sample
 
+USUAL_LIMIT = 0.3  # false positive rate up to which AUPRO goes where nobody says otherwise
+
 
 @dataclass(frozen=True)
 class Count:
@@ -41,6 +43,7 @@ class Dataset:
     layouts: tuple[Layout, ...]  # tried in this order; the first is as published
     tree: str  # how the files lie, as published; one line per folder or kind of file
     aliases: tuple[str, ...] = ()  # other names, of papers, archives and repositories
+    aupro_limit: float = USUAL_LIMIT  # false positive rate up to which its AUPRO is usually given
     papers: tuple[str, ...] = ()  # which of the five papers use it: "anomalyclip", "crane", "visualad", ...
     archives: tuple[UrlFile, ...] = ()  # what `zsad data fetch` downloads; empty: see page
     notes: tuple[str, ...] = field(default=())  # what to know before comparing numbers
@@ -67,6 +70,15 @@ def find(name: str) -> Dataset:
     if _plain(name) not in rows:
         raise unknown("dataset", name, catalog(), "zsad data list")
     return rows[_plain(name)]
+
+
+def aupro_limit(name: str) -> float:
+    """The false positive rate up to which the AUPRO of a dataset is given; 0.3 for one that is not in the catalog.
+
+    >>> aupro_limit("mvtec"), aupro_limit("mvtec-ad-2"), aupro_limit("my parts")
+    (0.3, 0.05, 0.3)
+    """
+    return catalog()[name].aupro_limit if name in catalog() else USUAL_LIMIT
 
 
 def by_classes(found: Found) -> Dataset | None:

@@ -1,0 +1,106 @@
+"""What a stream knows, as plain tensors for files and for other processes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import inf, isnan
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zsad.errors import ZsadError
+from zsad.metrics.histogram import BITS, Histogram, Table
+from zsad.metrics.keys import keys_of
+
+TYPES = {"int": torch.int64, "float": torch.float64, "bool": torch.bool}
+PARTS = ("low", "high", "sums", "level", "pages")  # of a histogram
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a stream knows beside its histograms."""
+
+    images: int = 0
+    regions: int = 0
+    low: float = inf  # lowest of all scores
+    high: float = -inf
+    double: bool = False  # whether some scores were float64
+
+    @classmethod
+    def of(cls, scores: Tensor, images: int) -> Facts:
+        """Of some scores, without their regions."""
+        low, high = (float(end) for end in scores.aminmax()) if scores.numel() else (inf, -inf)
+        return cls(images, 0, low, high, scores.dtype == torch.float64)
+
+    def __add__(self, other: Facts) -> Facts:
+        """Of the images of both."""
+        low, high = min(self.low, other.low), max(self.high, other.high)
+        return Facts(self.images + other.images, self.regions + other.regions, low, high, self.double or other.double)
+
+
+def pack(histograms: Mapping[str, Histogram], facts: Facts) -> dict[str, Tensor]:
+    """Tensors by name."""
+    state = {fact.name: torch.tensor(getattr(facts, fact.name), dtype=TYPES[str(fact.type)]) for fact in fields(Facts)}
+    for kind, histogram in histograms.items():
+        table = histogram.table()
+        state |= {f"{kind}.low": table.low, f"{kind}.high": table.high, f"{kind}.sums": table.sums}
+        state |= {f"{kind}.level": torch.tensor(table.level), f"{kind}.pages": torch.tensor(histogram.room)}
+    return state
+
+
+def unpack(state: Mapping[str, Tensor], kinds: Mapping[str, int]) -> tuple[dict[str, Histogram], Facts]:
+    """What was packed; ``kinds`` are the names of the histograms, and how many sums each has.
+
+    Raises:
+        ZsadError: If such a stream cannot have given it.
+    """
+    names = {fact.name for fact in fields(Facts)} | {f"{kind}.{part}" for kind in kinds for part in PARTS}
+    if differing := sorted(names ^ set(state)):
+        verb = "lacks" if differing[0] in names else "has nothing to do with"
+        raise ZsadError(f'the state of this kind of stream {verb} "{differing[0]}"; load it as the kind that gave it.')
+    values: list[Any] = [_some(state, fact.name, TYPES[str(fact.type)], 0).item() for fact in fields(Facts)]
+    facts = Facts(*values)
+    _need(facts.images >= 0, "images", "a count")
+    _need(facts.regions >= 0, "regions", "a count")
+    _need(not isnan(facts.low + facts.high) or facts == Facts(), "low", "the lowest score")
+    return {kind: _histogram(state, kind, sums) for kind, sums in kinds.items()}, facts
+
+
+def _histogram(state: Mapping[str, Tensor], kind: str, columns: int) -> Histogram:
+    """One of the histograms, checked."""
+    pages, level = (int(_some(state, f"{kind}.{part}", torch.int64, 0)) for part in ("pages", "level"))
+    _need(pages >= 2, f"{kind}.pages", "2 or more")
+    _need(0 <= level <= 31 - BITS, f"{kind}.level", f"from 0 to {31 - BITS}")
+    precision = torch.float64 if state[f"{kind}.low"].dtype == torch.float64 else torch.float32
+    low, high = (_some(state, f"{kind}.{part}", precision, 1) for part in ("low", "high"))
+    sums = _some(state, f"{kind}.sums", torch.int64, 2)
+    _need(low.shape == high.shape, f"{kind}.high", f"of shape [{len(low)}]")
+    _need(
+        sums.shape == (columns, len(low)) and bool((sums > 0).all()),
+        f"{kind}.sums",
+        f"positive, [{columns}, {len(low)}]",
+    )
+    table = Table(low, high, sums, level)
+    bins = table.bins(level)
+    _need(bool((bins[1:] > bins[:-1]).all() and low.isfinite().all()), f"{kind}.low", "finite, and ascend by bins")
+    _need(
+        bool(((keys_of(high) >> level == bins) & (low <= high)).all()),
+        f"{kind}.high",
+        "in the bins of the lowest scores",
+    )
+    _need(len(torch.unique(bins >> BITS)) <= pages, f"{kind}.low", f"of at most {pages} pages")
+    return Histogram.of(table, pages)
+
+
+def _some(state: Mapping[str, Tensor], name: str, dtype: torch.dtype, axes: int) -> Tensor:
+    tensor = state[name]
+    fits = isinstance(tensor, Tensor) and tensor.dtype == dtype and tensor.ndim == axes
+    _need(fits, name, f"a tensor of {dtype} with {axes} axes")
+    return tensor
+
+
+def _need(fits: bool, name: str, expected: str) -> None:
+    if not fits:
+        raise ZsadError(f'"{name}" in the state of a stream must be {expected}; load the file that was saved.')

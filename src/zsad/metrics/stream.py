@@ -1,0 +1,237 @@
+"""Metrics of any number of images in bounded memory: scores come in parts, and streams of different parts add up.
+
+A stream counts scores in histograms (:mod:`zsad.metrics.histogram`), and tells from these what a metric can be at least
+and at most (:mod:`zsad.metrics.bounds`). Its state, and so every value to the last bit, depends on nothing but the
+images: not on their order, nor on how they were cut into parts, nor on how streams were merged.
+
+``Value.error`` says how far a value may be from the exact one; it was worked out from this very data. It is 0 as long
+as the scores take few enough bins to stay apart, and far below 1e-4 after that. Only where many scores crowd together,
+closer than a bin is wide, while others fill bins of all magnitudes, it can be more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zsad.errors import ZsadError
+from zsad.metrics import formulas
+from zsad.metrics.aupimo import NO_NORMAL_IMAGE, check_rates
+from zsad.metrics.bounds import Evidence
+from zsad.metrics.exact import Mode, check_limit, check_mode, check_threshold
+from zsad.metrics.histogram import PAGES, Histogram
+from zsad.metrics.inputs import pair, stack
+from zsad.metrics.regions import region_areas
+from zsad.metrics.released import released_thresholds
+from zsad.metrics.state import Facts, pack, unpack
+from zsad.metrics.values import NO_NORMAL, Value, undefined
+
+WHOLE = 2**36  # what all pixels of a region weigh together, and all anomalous ones of an image
+REGIONS = 2**26  # with more, sums of weights could leave 64 bits
+
+
+S = TypeVar("S", bound="Stream")
+
+
+class Stream:
+    """What streams of image scores and of maps have in common."""
+
+    kinds: ClassVar[dict[str, int]]  # names of histograms, and how many sums over elements each has
+
+    def __init__(self, pages: int = PAGES) -> None:
+        """Args: pages: Most pages of 16 KiB or, of anomalous pixels, 32 KiB in each histogram. Rather leave it."""
+        self._histograms = {name: Histogram(sums, pages) for name, sums in self.kinds.items()}
+        self._facts = Facts()
+
+    @classmethod
+    def of(cls: type[S], state: Mapping[str, Tensor]) -> S:
+        """The stream that gave this state.
+
+        Raises:
+            ZsadError: If no stream of this kind can have given it.
+        """
+        stream = cls.__new__(cls)
+        stream._histograms, stream._facts = unpack(state, cls.kinds)
+        return stream
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the stream knows, as ``safetensors`` takes it; the same whenever the images are the same."""
+        return pack(self._histograms, self._facts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and pickles."""
+        return type(self).of, (self.state(),)
+
+    @property
+    def images(self) -> int:
+        """How many have been added."""
+        return self._facts.images
+
+    def merge(self, other: Stream) -> None:
+        """Add everything that another stream was given; it stays as it is.
+
+        Raises:
+            ZsadError: If it is of another kind or has other ``pages``, or if there are too many regions for one.
+        """
+        if type(other) is not type(self):
+            raise ZsadError(
+                f"expected another {type(self).__name__}, got {type(other).__name__}; merge like with like."
+            )
+        rooms = [{h.room for h in stream._histograms.values()} for stream in (self, other)]
+        if rooms[0] != rooms[1]:
+            raise ZsadError(f"expected a stream of {rooms[0]} pages, got {rooms[1]}; give all streams the same.")
+        self._check_regions(other._facts.regions)
+        for name, histogram in other._histograms.items():
+            self._histograms[name].merge(histogram)
+        self._facts += other._facts
+
+    def auroc(self) -> Value:
+        """As :func:`zsad.metrics.auroc`."""
+        return self._evidence().mean(formulas.beaten)
+
+    def average_precision(self) -> Value:
+        """As :func:`zsad.metrics.average_precision`."""
+        return self._evidence().average_precision()
+
+    def f1_max(self) -> tuple[Value, float]:
+        """As :func:`zsad.metrics.f1_max`. The threshold reaches the value, and none more than its error more."""
+        return self._evidence().f1_max()
+
+    def f1_at(self, threshold: float) -> Value:
+        """As :func:`zsad.metrics.f1_at`."""
+        return self._overlap_at(threshold, 2)
+
+    def _evidence(self) -> Evidence:
+        raise NotImplementedError
+
+    def _named(self, evidence: Evidence) -> dict[str, Value]:
+        return {
+            "auroc": evidence.mean(formulas.beaten),
+            "ap": evidence.average_precision(),
+            "f1_max": evidence.f1_max()[0],
+        }
+
+    def _overlap_at(self, threshold: float, twice: int) -> Value:
+        check_threshold(threshold)
+        if not self._facts.double:
+            threshold = float(torch.tensor(threshold, dtype=torch.float32))
+        return self._evidence().overlap_at(threshold, twice)
+
+    def _check_regions(self, more: int) -> None:
+        if self._facts.regions + more > REGIONS:
+            raise ZsadError(
+                f"a stream takes {REGIONS} regions, got {self._facts.regions} and {more} more; begin another one."
+            )
+
+
+class ImageStream(Stream):
+    """Metrics of scores that come in parts.
+
+    >>> stream = ImageStream()
+    >>> stream.add([0.1, 0.4], [0, 0])
+    >>> stream.add([0.4, 0.8], [1, 1])
+    >>> stream.metrics(), stream.images
+    ({'auroc': 0.875, 'ap': 0.8333333333333333, 'f1_max': 0.8}, 4)
+    """
+
+    kinds: ClassVar[dict[str, int]] = {"normal": 1, "anomalous": 1}
+
+    def add(self, scores: Any, labels: Any) -> None:
+        """Some more scores, of any shape.
+
+        Args, errors: as :func:`zsad.metrics.auroc`; after an error, the stream is as it was.
+        """
+        values, truth = pair(scores, labels)
+        self._histograms["normal"].add(values[~truth])
+        self._histograms["anomalous"].add(values[truth])
+        self._facts += Facts.of(values, images=values.numel())
+
+    def metrics(self) -> dict[str, Value]:
+        """All image metrics, named as by :func:`zsad.metrics.image_metrics`."""
+        return self._named(self._evidence())
+
+    def _evidence(self) -> Evidence:
+        normal, anomalous = (histogram.table() for histogram in self._histograms.values())
+        return Evidence([normal], anomalous)
+
+
+class PixelStream(Stream):
+    """Metrics of maps that come in parts, in whatever sizes.
+
+    >>> stream = PixelStream()
+    >>> stream.add([[[0.9, 0.2]]], [[[1, 0]]])
+    >>> stream.add([[[0.1, 0.3]], [[0.2, 0.2]]], [[[0, 0]], [[0, 0]]])
+    >>> stream.metrics(), stream.images
+    ({'auroc': 1.0, 'ap': 1.0, 'f1_max': 1.0, 'aupro': 1.0}, 3)
+    """
+
+    kinds: ClassVar[dict[str, int]] = {"sound": 1, "around": 1, "anomalous": 3}  # sound: pixels of normal images
+
+    def add(self, maps: Any, masks: Any) -> None:
+        """Some more maps.
+
+        Args:
+            maps: [N, H, W], array or tensor; N, H and W may differ from call to call.
+            masks: [N, H, W], 0 or 1; an empty mask is a normal image.
+
+        Raises:
+            ZsadError: As :func:`zsad.metrics.aupro`, and if masks are None or there are more than 2**26 regions in all;
+                the stream is as it was.
+        """
+        if masks is None:
+            raise ZsadError("a stream needs masks, got None; leave out images without ground truth.")
+        values, truth = stack(maps, masks)
+        if self._facts.regions + int(truth.count_nonzero()) > REGIONS:
+            self._check_regions(sum(region_areas(mask)[1] for mask in truth))
+        self._facts += Facts.of(values, images=len(values))
+        for scores, mask in zip(values, truth, strict=True):
+            self._add(scores, mask)
+
+    def iou_at(self, threshold: float) -> Value:
+        """As :func:`zsad.metrics.iou_at`."""
+        return self._overlap_at(threshold, 1)
+
+    def aupro(self, limit: float = 0.3, mode: Mode = "exact") -> Value:
+        """As :func:`zsad.metrics.aupro`; "released" here means up to the error, not to the last bit."""
+        check_mode(mode)
+        check_limit(limit)
+        if mode == "exact":
+            return self._evidence().mean(partial(formulas.area, limit=limit), weight=1)
+        precision = np.float64 if self._facts.double else np.float32
+        return self._evidence().released(released_thresholds(self._facts.low, self._facts.high, precision), limit)
+
+    def aupimo(self, low: float = 1e-5, high: float = 1e-4) -> Value:
+        """As :func:`zsad.metrics.aupimo`; the rate is that of all pixels of normal images, whatever their sizes."""
+        check_rates(low, high)
+        sound, anomalous = (self._histograms[name].table() for name in ("sound", "anomalous"))
+        evidence = Evidence([sound], anomalous)
+        value = evidence.mean(partial(formulas.log_area, low=low, high=high), weight=2)
+        return undefined(NO_NORMAL_IMAGE) if value.reason == NO_NORMAL else value
+
+    def metrics(self, limit: float = 0.3) -> dict[str, Value]:
+        """All pixel metrics, named as by :func:`zsad.metrics.pixel_metrics`."""
+        check_limit(limit)
+        evidence = self._evidence()
+        return self._named(evidence) | {"aupro": evidence.mean(partial(formulas.area, limit=limit), weight=1)}
+
+    def _add(self, scores: Tensor, mask: Tensor) -> None:
+        hits = scores[mask]
+        self._histograms["around" if len(hits) else "sound"].add(scores[~mask])
+        areas, regions = region_areas(mask) if len(hits) else (hits, 0)
+        weights = torch.stack([torch.ones_like(areas), _share(areas), _share(torch.full_like(areas, len(hits)))])
+        self._histograms["anomalous"].add(hits, weights)
+        self._facts += Facts(regions=regions)
+
+    def _evidence(self) -> Evidence:
+        sound, around, anomalous = (histogram.table() for histogram in self._histograms.values())
+        return Evidence([sound, around], anomalous)
+
+
+def _share(elements: Tensor) -> Tensor:
+    """Of so many elements, what each weighs: the nearest whole number."""
+    return (WHOLE + elements // 2) // elements
