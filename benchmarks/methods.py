@@ -28,11 +28,12 @@ from zsad.api import input_size
 from zsad.backbones.clip import CLIP
 from zsad.backbones.weights import load as load_backbone
 from zsad.data.index import samples_of
-from zsad.evaluate import COLUMNS, score_samples, table
+from zsad.evaluate import score_samples
 from zsad.methods.base import Method
 from zsad.methods.checkpoints import load
 from zsad.methods.table import METHODS, build, method_class, parse_switches
 from zsad.results import whole
+from zsad.table import COLUMNS, table
 from zsad.train import Plan, train
 
 SEEDS = (111, 112, 113)

@@ -21,8 +21,9 @@ import zsad
 from zsad.api import input_size
 from zsad.data.images import read_image
 from zsad.data.index import samples_of
-from zsad.evaluate import COLUMNS, Scored, class_row, score_samples
+from zsad.evaluate import Scored, score_samples
 from zsad.maps import smooth
+from zsad.table import COLUMNS, class_row
 
 
 def gradient_energy(scored: list[Scored], size: int) -> Iterator[Scored]:

@@ -469,6 +469,10 @@ def test_without_regions_all_pixel_metrics_are_nan(masks):
     assert all(math.isnan(value) and value.reason == NO_ANOMALOUS for value in values)
 
 
+def test_without_labels_nothing_is_anomalous():
+    assert auroc([1.0, 2.0], None).reason == f1_at([1.0, 2.0], None, 0.5).reason == NO_ANOMALOUS
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 3), (2, 0, 3), (2, 3, 0), (0, 0, 0)])
 def test_without_pixels_everything_is_nan(shape):
     values = [*pixel_metrics(np.zeros(shape), np.zeros(shape)).values()]
@@ -547,12 +551,12 @@ def test_a_score_that_is_not_finite_is_an_error(bad, form):
         (lambda: aupro(np.zeros((4, 4)), np.zeros((4, 4))), r"\[N, H, W\], got shape \(4, 4\)"),
         (lambda: pixel_metrics(np.zeros((1, 1, 4, 4)), None), r"\[N, H, W\]"),
         (lambda: auroc([1.0, 2.0], [0, 255]), r"must be 0 or 1, got 255; .*labels > 0"),
-        (lambda: auroc([1.0, 2.0], [0, -1]), "must be 0 or 1, got -1"),
+        (lambda: auroc([1.0, 2.0], [0, -1]), "must be 0 or 1, got -1; leave out"),
         (lambda: auroc([1.0, 2.0], [0, 0.5]), "must be 0 or 1, got 0.5"),
-        (lambda: auroc([1.0, 2.0], [0, math.nan]), "must be 0 or 1, got nan"),
+        (lambda: auroc([1.0, 2.0], [0, math.nan]), "must be 0 or 1, got nan; leave out what has no label"),
         (lambda: auroc(["a", "b"], [0, 1]), "scores must be real numbers"),
         (lambda: auroc(None, [0, 1]), "scores must be real numbers"),
-        (lambda: auroc([1.0, 2.0], None), "labels must be real numbers"),
+        (lambda: auroc([1.0, 2.0], ["good", "bad"]), "labels must be real numbers, got list of <U4; .*== 'anomalous'"),
         (lambda: auroc([1j, 2j], [0, 1]), "scores must be real numbers, got torch.complex128"),
         (lambda: auroc([[1.0], [2.0, 3.0]], [0, 1]), "scores must be one array, got parts of different sizes"),
         (lambda: aupro([torch.zeros(2, 2), torch.zeros(2, 3)], None), "maps must be one array, got parts of different"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from zsad.evaluate import Scored
 from zsad.metrics import Value, aupro, pixel_metrics, undefined
-from zsad.table import COLUMNS, PixelTally, Row, class_row, mean_row, remarks, table
+from zsad.table import COLUMNS, PixelTally, Row, class_row, mean_row, remarks, table, write_csv
 from zsad.types import Sample
 
 
@@ -99,19 +100,42 @@ def test_the_error_of_a_mean_is_the_mean_of_the_errors() -> None:
 
 
 def test_remarks_say_what_a_table_does_not_show() -> None:
-    one_class = [scored for scored in images(8, dataset="mvtec-ad-2") if scored.sample.label]
-    several = table([*one_class, *images(4, dataset="parts", known=False)])
+    one_label = [scored for scored in images(8, dataset="mvtec-ad-2") if scored.sample.label]
+    several = table([*one_label, *images(4, dataset="parts", known=False)])
     assert remarks(several) == [
-        "no image AUROC: no normal element (mvtec-ad-2/nut)",
-        "no pixel AUROC, pixel AP, AUPRO, AUPRO, released, pixel F1-max: no known mask for 4 of the images (parts/nut)",
-        "AUPRO up to a false positive rate of 0.05, as is usual there (mvtec-ad-2/nut)",
+        "AUPRO up to a false positive rate of 0.3 (parts/nut)",
+        "AUPRO up to a false positive rate of 0.05 (mvtec-ad-2/nut)",
+        "no image AUROC, image AP, image F1-max: no normal element (mvtec-ad-2/nut)",
+        "no pixel AUROC, pixel AP, AUPRO, AUPRO released, pixel F1-max: no known mask for 4 of the images (parts/nut)",
     ]
-    assert remarks(table(images(4))) == []
+    assert remarks(table(images(4))) == ["AUPRO up to a false positive rate of 0.3"]
 
 
 def test_remarks_say_how_exact_streamed_numbers_are() -> None:
-    values = {key: Value(0.5, 2e-5) for key, _ in COLUMNS}
-    row = Row("nut", 5000, values)
-    assert remarks([row, mean_row([row])]) == [
-        "too many maps to keep: numbers are within 0.002 of the exact ones (nut)"
+    row = Row("nut", 5000, {key: Value(0.5, 2e-5) for key, _ in COLUMNS})
+    said = remarks([row, mean_row([row])])
+    assert said[1:] == ["too many maps to keep: up to 0.002 percentage points from the exact number (nut)"]
+
+
+def test_remarks_count_anomalous_images_whose_mask_has_vanished() -> None:
+    scored = images(4)
+    scored[1] = replace(scored[1], mask=torch.zeros(20, 20, dtype=torch.bool))
+    said = remarks(table(scored))
+    assert said[1:] == ["1 anomalous images whose mask is empty at this size count as normal pixels (nut)"]
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_image_metrics_of_one_label_say_nothing_and_are_left_out(label: int) -> None:
+    values = class_row("nut", [scored for scored in images(8) if scored.sample.label == label]).values
+    assert all(values[key].reason for key in ("image_auroc", "image_ap", "image_f1_max"))
+
+
+def test_a_limit_that_is_given_goes_before_that_of_the_dataset(tmp_path: Path) -> None:
+    rows = table(images(8, dataset="mvtec-ad-2"), limit=0.1)
+    assert rows[0].values["pixel_aupro"] == class_row("nut", images(8), 0.1).values["pixel_aupro"]
+    write_csv(rows, tmp_path / "table.csv")
+    assert [line.rsplit(",", 1)[1] for line in (tmp_path / "table.csv").read_text().splitlines()] == [
+        "aupro_limit",
+        "0.1",
+        "0.1",
     ]

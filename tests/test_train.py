@@ -76,15 +76,6 @@ def test_steps_are_counted_through_all_trainings_of_a_method(samples: list[Sampl
     assert "orthogonal" in seen[0][2] and "orthogonal" not in seen[2][2]
 
 
-def test_thresholds_of_large_sets_look_at_some_pixels_only(
-    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "KEPT_PIXELS", len(samples) * SIZE * SIZE // 4)
-    method = untrained()
-    train(method, samples, SIZE, Plan(epochs=1))
-    assert 0 < method.thresholds.pixel < 1
-
-
 def test_training_sets_the_thresholds(samples: list[Sample]) -> None:
     method = untrained()
     train(method, samples, SIZE, Plan(epochs=1))

@@ -80,5 +80,6 @@ def facts(method: Method) -> list[tuple[str, str]]:
         ("backbone", " + ".join(f"{model.name} (sha256 {model.digest[:12]})" for model in method.backbones)),
         ("learned parameters", f"{learnable:,}"),
         ("input", f"{input_size(method)} x {input_size(method)} pixels"),
+        ("AUPRO", "exact, up to a false positive rate of 0.3; released: as the code of many papers computes it"),
         ("decision", f"anomalous from {method.thresholds.image:.2f} on, the best F1 on the training images"),
     ]

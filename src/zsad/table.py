@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 
 import torch
@@ -25,11 +25,12 @@ COLUMNS = (
     ("pixel_auroc", "pixel AUROC"),
     ("pixel_ap", "pixel AP"),
     ("pixel_aupro", "AUPRO"),
-    ("pixel_aupro_released", "AUPRO, released"),
+    ("pixel_aupro_released", "AUPRO released"),
     ("pixel_f1_max", "pixel F1-max"),
 )
 
 PIXEL_KEYS = tuple(key.removeprefix("pixel_") for key, _ in COLUMNS if key.startswith("pixel_"))
+NO_LABEL = "no labelled image"
 KEPT_BYTES = 2**30  # maps of a class up to this size are kept for the exact metrics: 1,000 maps of 518 x 518
 
 
@@ -40,22 +41,24 @@ class Row:
     class_name: str
     images: int
     values: dict[str, Value]  # keys of COLUMNS, in [0, 1]; each says how exact it is or why it is NaN
-    limit: float = USUAL_LIMIT  # false positive rate up to which AUPRO goes
+    limit: float = USUAL_LIMIT  # false positive rate up to which AUPRO goes; NaN in a mean over several
+    empty: int = 0  # anomalous images whose mask has no pixel at the size of the maps
 
 
-def table(scored: Iterable[Scored]) -> list[Row]:
+def table(scored: Iterable[Scored], limit: float | None = None) -> list[Row]:
     """One row per class, and their mean as the last.
 
     Args:
         scored: Sorted by dataset and class, as :func:`zsad.data.index.samples_of` gives them; taken one by one.
+        limit: False positive rate up to which AUPRO goes; None takes what is usual for a dataset.
 
     Returns:
         Rows in the order of the classes, called dataset/class where there are several datasets; the mean is over
-        classes, as in the papers, leaving NaN out. AUPRO goes up to the rate that is usual for a dataset.
+        classes, as in the papers, leaving NaN out.
     """
     groups = groupby(scored, key=lambda s: (s.sample.dataset, s.sample.class_name))
     named = [
-        (where, class_row(name, (s for s in group if not s.error), aupro_limit(where)))
+        (where, class_row(name, (s for s in group if not s.error), limit or aupro_limit(where)))
         for (where, name), group in groups
     ]
     several = len({where for where, _ in named}) > 1
@@ -70,17 +73,24 @@ def class_row(name: str, scored: Iterable[Scored], limit: float = USUAL_LIMIT) -
         name: Of the class.
         scored: Without errors. Maps are dropped once they are counted: see :class:`PixelTally`.
         limit: False positive rate up to which AUPRO goes.
+
+    Returns:
+        The image metrics are NaN where there is one label only: AP and F1-max would be 1, whatever the method.
     """
-    count, scores, labels, pixels = 0, [], [], PixelTally(limit)
+    count, empty, scores, labels, pixels = 0, 0, [], [], PixelTally(limit)
     for one in scored:
         count += 1
         if one.sample.label is not None:
             scores.append(one.score)
             labels.append(one.sample.label)
             pixels.add(one.map, one.mask)
-    values = {f"image_{key}": value for key, value in image_metrics(scores, labels).items()}
+            empty += one.sample.label == 1 and one.mask is not None and not one.mask.any()
+    image = image_metrics(scores, labels)
+    if reason := image["auroc"].reason:
+        image = dict.fromkeys(image, undefined(reason if labels else NO_LABEL))
+    values = {f"image_{key}": value for key, value in image.items()}
     values |= {f"pixel_{key}": value for key, value in pixels.metrics().items()}
-    return Row(name, count, {key: values[key] for key, _ in COLUMNS}, limit)
+    return Row(name, count, {key: values[key] for key, _ in COLUMNS}, limit, empty)
 
 
 class PixelTally:
@@ -117,7 +127,7 @@ class PixelTally:
             self._spill()
             return self.stream.metrics(self.limit) | {"aupro_released": self.stream.aupro(self.limit, "released")}
         if not self.kept:
-            return dict.fromkeys(PIXEL_KEYS, undefined("no labelled image"))
+            return dict.fromkeys(PIXEL_KEYS, undefined(NO_LABEL))
         maps, masks = (torch.stack(part) for part in zip(*self.kept, strict=True))
         self.kept = list(zip(maps, masks, strict=True))  # now parts of the stacks, so that nothing is held twice
         return pixel_metrics(maps, masks, self.limit) | {"aupro_released": aupro(maps, masks, self.limit, "released")}
@@ -135,7 +145,9 @@ def mean_row(rows: Sequence[Row]) -> Row:
     keys = rows[0].values if rows else {key: undefined("no image") for key, _ in COLUMNS}
     columns = {key: [row.values[key] for row in rows if not isnan(row.values[key])] for key in keys}
     means = {key: _mean(column) for key, column in columns.items()}
-    return Row("mean", sum(row.images for row in rows), means)
+    limits = {row.limit for row in rows}
+    limit = limits.pop() if len(limits) == 1 else nan
+    return Row("mean", sum(row.images for row in rows), means, limit, sum(row.empty for row in rows))
 
 
 def _mean(values: Sequence[Value]) -> Value:
@@ -145,24 +157,31 @@ def _mean(values: Sequence[Value]) -> Value:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """What a table does not show: why a number is missing, how exact one is that is not, where AUPRO ends elsewhere.
+    """What a table does not show: where AUPRO ends, why a number is missing, how exact one is that is not.
 
     Args:
         rows: Of :func:`table`, the mean as the last.
     """
     said, classes = [], rows[:-1]
+    for limit in sorted({row.limit for row in classes}, reverse=True):
+        names = _some([row.class_name for row in classes if row.limit == limit])
+        said.append(f"AUPRO up to a false positive rate of {limit:g}" + f" ({names})" * (isnan(rows[-1].limit)))
     missing: dict[tuple[str, str], list[str]] = {}
     for row in classes:
         for reason in dict.fromkeys(value.reason for value in row.values.values() if value.reason):
             headings = ", ".join(heading for key, heading in COLUMNS if row.values[key].reason == reason)
             missing.setdefault((headings, reason), []).append(row.class_name)
     said += [f"no {headings}: {reason} ({_some(names)})" for (headings, reason), names in missing.items()]
+    if rows[-1].empty:
+        names = _some([row.class_name for row in classes if row.empty])
+        said.append(
+            f"{rows[-1].empty} anomalous images whose mask is empty at this size count as normal pixels ({names})"
+        )
     if largest := max((value.error for row in classes for value in row.values.values()), default=0.0):
-        names = [row.class_name for row in classes if any(value.error for value in row.values.values())]
-        said.append(f"too many maps to keep: numbers are within {100 * largest:.1g} of the exact ones ({_some(names)})")
-    for limit in sorted({row.limit for row in classes} - {USUAL_LIMIT}):
-        names = [row.class_name for row in classes if row.limit == limit]
-        said.append(f"AUPRO up to a false positive rate of {limit:g}, as is usual there ({_some(names)})")
+        names = _some([row.class_name for row in classes if any(value.error for value in row.values.values())])
+        said.append(
+            f"too many maps to keep: up to {100 * largest:.1g} percentage points from the exact number ({names})"
+        )
     return said
 
 
@@ -176,9 +195,10 @@ def _some(names: Sequence[str], most: int = 4) -> str:
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """A table as CSV, values in [0, 1]; whole or not at all."""
+    """A table as CSV, values in [0, 1] and the limit of AUPRO; whole or not at all."""
     keys = list(rows[0].values) if rows else []
     with whole(path) as part, part.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["class", "images", *keys])
-        writer.writerows([row.class_name, row.images, *(f"{row.values[key]:.6f}" for key in keys)] for row in rows)
+        writer.writerow(["class", "images", *keys, "aupro_limit"])
+        for row in rows:
+            writer.writerow([row.class_name, row.images, *(f"{row.values[key]:.6f}" for key in keys), f"{row.limit:g}"])

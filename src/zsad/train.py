@@ -15,12 +15,11 @@ from zsad.errors import ZsadError
 from zsad.methods.base import Method, Stage, Thresholds, nothing_to_learn
 from zsad.methods.features import Features
 from zsad.methods.recipe import Recipe, clip_gradients, make_optimizer, set_rates
-from zsad.metrics import f1_max
+from zsad.metrics import ImageStream, PixelStream
 from zsad.types import Sample
 
 KEPT_BYTES = 4 * 2**30  # features of this size are kept in memory; larger ones are computed again in every epoch
 ENCODED = 16  # images that go through the frozen tower at once
-KEPT_PIXELS = 5 * 10**7  # of all maps together, for the pixel threshold
 
 Report = Callable[[int, int, dict[str, float]], None]  # step, number of steps, the terms of the loss
 
@@ -111,7 +110,7 @@ def train(
     chunks = (range(len(samples))[i : i + ENCODED] for i in range(0, len(samples), ENCODED))
     same = courses[-1].stage.encode == method.encode  # a stage may need less of an image than a score does
     parts = (take(kept, chunk) for chunk in chunks) if kept and same else _encoded(method, images, ENCODED)
-    method.thresholds = best_thresholds(method, parts, len(samples))
+    method.thresholds = best_thresholds(method, parts)
 
 
 @dataclass(frozen=True)
@@ -262,24 +261,18 @@ def take(data: Encoded, chosen: Sequence[int]) -> Encoded:
 
 
 @torch.inference_mode()
-def best_thresholds(method: Method, parts: Iterable[Encoded], count: int) -> Thresholds:
+def best_thresholds(method: Method, parts: Iterable[Encoded]) -> Thresholds:
     """Thresholds of the best image F1 and the best pixel F1.
 
     Args:
         method: Trained.
-        parts: Features with their truth, a batch at a time.
-        count: Number of images in all parts; of large sets only every k-th row and column of pixels is looked at.
+        parts: Features with their truth, a batch at a time; their maps are not kept.
     """
-    scores, labels, maps, masks = [], [], [], []
+    images, pixels = ImageStream(), PixelStream()
     device = method.backbone.logit_scale.device
     for part in parts:
         made = method.score(part.features.to(device), part.class_names)
-        stride = max(1, round((count * made.map[0].numel() / KEPT_PIXELS) ** 0.5))
-        scores.append(made.score.cpu())
-        labels.append(part.labels == 1)
-        maps.append(made.map[:, ::stride, ::stride].cpu())
-        masks.append(part.masks[:, ::stride, ::stride])
-    image = f1_max(torch.cat(scores), torch.cat(labels))[1]
-    pixel = f1_max(torch.cat(maps), torch.cat(masks))[1]
+        images.add(made.score, part.labels == 1)
+        pixels.add(made.map, part.masks)
     low, high = method.map_range
-    return Thresholds(image, (pixel - low) / (high - low))
+    return Thresholds(images.f1_max()[1], (pixels.f1_max()[1] - low) / (high - low))

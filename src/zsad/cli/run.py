@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,7 +42,6 @@ from zsad.errors import ZsadError
 
 if TYPE_CHECKING:
     from zsad.table import Row
-    from zsad.types import Sample
 
 app = typer.Typer()
 
@@ -205,6 +204,10 @@ def evaluate(
     size: Size = None,
     batch_size: BatchSize = 16,
     to: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as CSV.")] = None,
+    aupro_limit: Annotated[
+        float | None,
+        typer.Option(help="False positive rate up to which AUPRO goes; default: the dataset's, mostly 0.3."),
+    ] = None,
     switches: Switches = None,
     dataset: DatasetName = None,
     names: Names = "class",
@@ -216,9 +219,12 @@ def evaluate(
     from zsad.data.dataset import Notes
     from zsad.data.index import samples_of
     from zsad.evaluate import score_samples
+    from zsad.metrics.exact import check_limit
     from zsad.table import remarks, table, write_csv
 
     must_be_names(names)
+    if aupro_limit is not None:
+        check_limit(aupro_limit)
     samples = samples_of(root, dataset=dataset, say=tell_how)
     found = load(method, weights, backbone, device, switches)
     errors, notes = [], Notes()
@@ -240,9 +246,11 @@ def evaluate(
                     errors.append(s.error)
                 yield s
 
-        rows = table(scored())
+        rows = table(scored(), aupro_limit)
     out.print(metrics_table(rows))
-    tell_labels(samples)
+    out.print("in percent; AUPRO released: as the code of many papers computes it, for comparing with them")
+    if unlabelled := sum(sample.label is None for sample in samples):
+        out.print(f"{unlabelled} of {len(samples)} images have no label and count for no metric")
     for line in remarks(rows):
         out.print(plain(line))
     if to:
@@ -251,20 +259,11 @@ def evaluate(
     tell(errors)
 
 
-def tell_labels(samples: Sequence[Sample]) -> None:
-    """Say what numbers cannot tell because of the labels there are."""
-    labels = [sample.label for sample in samples]
-    if unknown_labels := labels.count(None):
-        out.print(f"{unknown_labels} of {len(labels)} images have no label and count for no metric")
-    if len(only := set(labels) - {None}) == 1:
-        out.print(f"all labelled images are {'anomalous' if only == {1} else 'normal'}: image metrics tell nothing")
-
-
 def metrics_table(rows: list[Row]) -> Table:
     """Numbers in percent, as the papers print them."""
     from zsad.table import COLUMNS
 
-    shown = columns("class", "images", *(heading for _, heading in COLUMNS))
+    shown = columns("class", "images", *(heading for _, heading in COLUMNS), names=True)
     for row in rows:
         values = [row.values.get(key, float("nan")) for key, _ in COLUMNS]
         cells = ["-" if isnan(value) else f"{100 * value:.1f}" for value in values]

@@ -24,7 +24,7 @@ def pair(scores: Any, labels: Any) -> tuple[Tensor, Tensor]:
 
     Args:
         scores: Array, list or tensor of any shape; real and finite.
-        labels: The same shape, 0 or 1, of any type and on any device.
+        labels: The same shape, 0 or 1, of any type and on any device; None for none, so that nothing is anomalous.
 
     Returns:
         Scores, float32 or float64, contiguous; and labels, bool. Both on the device of the scores, or on the CPU if
@@ -41,7 +41,7 @@ def pair(scores: Any, labels: Any) -> tuple[Tensor, Tensor]:
 
 
 def stack(maps: Any, masks: Any | None) -> tuple[Tensor, Tensor]:
-    """As :func:`pair`, both [N, H, W]; without masks nothing is anomalous.
+    """As :func:`pair`, both [N, H, W].
 
     >>> stack([[[0.5, 2.0]]], None)[1]
     tensor([[[False, False]]])
@@ -50,8 +50,6 @@ def stack(maps: Any, masks: Any | None) -> tuple[Tensor, Tensor]:
     if values.ndim != 3:
         hint = "maps[None] makes a stack of one map, maps[:, 0] drops a channel axis."
         raise ZsadError(f"maps must be [N, H, W], got shape {tuple(values.shape)}; {hint}")
-    if masks is None:
-        return values, torch.zeros((), dtype=torch.bool, device=values.device).expand(values.shape)  # one element
     return values, _labels(masks, values, "masks")
 
 
@@ -65,7 +63,9 @@ def binary(given: Any, name: str) -> Tensor:
     if labels.dtype != torch.bool:
         if len(wrong := labels[(labels != 0) & (labels != 1)][:3]):
             values = ", ".join(f"{value:g}" for value in wrong.tolist())
-            raise ZsadError(f"{name} must be 0 or 1, got {values}; compare them first, as in `{name} > 0`.")
+            known = bool((wrong > 0).all())
+            hint = f"compare them first, as in `{name} > 0`" if known else "leave out what has no label"
+            raise ZsadError(f"{name} must be 0 or 1, got {values}; {hint}.")
         labels = labels == 1
     return labels
 
@@ -82,11 +82,13 @@ def _scores(given: Any, name: str) -> Tensor:
 
 
 def _labels(given: Any, scores: Tensor, name: str) -> Tensor:
+    if given is None:
+        return torch.zeros((), dtype=torch.bool, device=scores.device).expand(scores.shape)  # one element
     labels = binary(given, name)
     if labels.shape != scores.shape:
         raise ZsadError(
             f"{name} of shape {tuple(labels.shape)} do not fit scores of shape {tuple(scores.shape)}; "
-            "expected one label per score. Resize masks with nearest neighbour, or reshape one of the two."
+            "expected one label per score. Resize masks with nearest neighbour; masks[:, 0] drops a channel axis."
         )
     return labels.to(scores.device)
 
@@ -98,9 +100,10 @@ def _tensor(given: Any, name: str) -> Tensor:
             given = torch.stack(tuple(given))
         values = given.detach() if isinstance(given, Tensor) else _wrapped(np.asarray(given))
     except (ValueError, RuntimeError) as error:
-        raise ZsadError(f"{name} must be one array, got parts of different sizes; resize them. ({error})") from error
+        hint = "resize them, or give them to a PixelStream one by one; leave out parts that are None"
+        raise ZsadError(f"{name} must be one array, got parts of different sizes; {hint}. ({error})") from error
     except TypeError as error:
-        raise _not_numbers(name, type(given).__name__) from error
+        raise _not_numbers(name, f"{type(given).__name__} of {np.asarray(given).dtype}") from error
     if values.is_complex():
         raise _not_numbers(name, str(values.dtype))
     return values
@@ -113,7 +116,8 @@ def _wrapped(array: NDArray[Any]) -> Tensor:
 
 
 def _not_numbers(name: str, kind: str) -> ZsadError:
-    return ZsadError(f"{name} must be real numbers, got {kind}; convert them to float64 first.")
+    hint = "scores as numpy.asarray(scores, float), labels that are words as labels == 'anomalous'"
+    return ZsadError(f"{name} must be real numbers, got {kind}; convert them first, {hint}.")
 
 
 def _not_finite(scores: Tensor) -> ZsadError:
