@@ -170,6 +170,7 @@ def test_the_value_that_is_zero_has_no_sign():
     assert value == 0 and math.copysign(1, value) == 1
 
 
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 adds float32 in another order")
 @pytest.mark.parametrize("pixels", [2**24 + 5, 2**25 + 76])
 def test_normal_pixels_are_counted_as_numpy_adds_float32(pixels):
     masks = torch.zeros(pixels, dtype=torch.bool)

@@ -46,7 +46,7 @@ def test_a_map_that_is_the_mask_has_perfect_metrics() -> None:
     ]
     values = class_row("x", scored).values
     assert values.pop("pixel_aupro_released").reason.startswith("fewer than two different")  # all rates are 0
-    assert set(values.values()) == {1.0}
+    assert all(value == pytest.approx(1) for value in values.values())
 
 
 @pytest.mark.parametrize("count", [1, 17, 40])
@@ -112,9 +112,9 @@ def test_remarks_say_what_a_table_does_not_show() -> None:
 
 
 def test_remarks_say_how_exact_streamed_numbers_are() -> None:
-    row = Row("nut", 5000, {key: Value(0.5, 2e-5) for key, _ in COLUMNS})
+    row = Row("nut", 5000, {key: Value(0.5, 2.4e-5) for key, _ in COLUMNS})
     said = remarks([row, mean_row([row])])
-    assert said[1:] == ["too many maps to keep: up to 0.002 percentage points from the exact number (nut)"]
+    assert said[1:] == ["too many maps to keep: up to 0.003 percentage points from the exact number (nut)"]
 
 
 def test_remarks_count_anomalous_images_whose_mask_has_vanished() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,13 @@ def test_evaluation_goes_on_after_an_unreadable_file(samples: list[Sample], tmp_
     scored = list(score_samples(untrained(), [samples[0], Sample(bad, label=0), samples[1]], SIZE))
     assert [bool(s.error) for s in scored].count(True) == 1
     assert len(scored) == 3
+
+
+def test_images_without_a_finite_score_are_errors_in_evaluation(samples: list[Sample]) -> None:
+    method = untrained()
+    torch.nn.init.constant_(next(p for p in method.parameters() if p.requires_grad), math.nan)
+    scored = list(score_samples(method, samples[:2], SIZE))
+    assert all("not a finite number" in s.error for s in scored) and len(table(scored)) == 1 + 1
 
 
 def test_a_table_has_a_row_per_class_in_order_and_the_mean_last(samples: list[Sample], tmp_path: Path) -> None:

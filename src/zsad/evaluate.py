@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def score_samples(
     prompt_names: bool = False,
     notes: Notes | None = None,
 ) -> Iterator[Scored]:
-    """Every sample once, in order, one batch in memory at a time; an unreadable one comes with its error.
+    """Every sample once, in order, one batch in memory at a time; one that cannot be read or scored has its error.
 
     Args:
         method: On the device to compute on.
@@ -68,7 +69,14 @@ def _scored(method: Method, batch: Batch, size: int, prompt_names: bool) -> list
     scores, maps = made.score.cpu().tolist(), restore(made.map.float().cpu(), batch.boxes, (size, size))
     assert batch.masks is not None
     masks = [mask if known else None for mask, known in zip(batch.masks, batch.known, strict=True)]
-    return [Scored(*one) for one in zip(batch.samples, scores, maps, masks, strict=True)]
+    return [_checked(Scored(*one)) for one in zip(batch.samples, scores, maps, masks, strict=True)]
+
+
+def _checked(scored: Scored) -> Scored:
+    if isfinite(scored.score) and scored.map.isfinite().all():
+        return scored
+    words = "the score or the map is not a finite number; check the weights of the method"
+    return _failed(scored.sample, f"{scored.sample.image}: {words}")
 
 
 def _failed(sample: Sample, error: str) -> Scored:

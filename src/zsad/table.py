@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from decimal import ROUND_UP, Context
 from itertools import groupby
 from math import isnan, nan
 from pathlib import Path
@@ -179,9 +180,8 @@ def remarks(rows: Sequence[Row]) -> list[str]:
         )
     if largest := max((value.error for row in classes for value in row.values.values()), default=0.0):
         names = _some([row.class_name for row in classes if any(value.error for value in row.values.values())])
-        said.append(
-            f"too many maps to keep: up to {100 * largest:.1g} percentage points from the exact number ({names})"
-        )
+        points = float(Context(prec=1, rounding=ROUND_UP).create_decimal_from_float(100 * largest))
+        said.append(f"too many maps to keep: up to {points:g} percentage points from the exact number ({names})")
     return said
 
 

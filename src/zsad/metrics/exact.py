@@ -72,8 +72,8 @@ def f1_max(scores: Any, labels: Any) -> tuple[Value, float]:
 def f1_at(scores: Any, labels: Any, threshold: float) -> Value:
     """F1 of the elements with ``score >= threshold``; of maps and masks, the segmentation F1 over all their pixels.
 
-    Args, errors: as :func:`auroc`; the threshold is a finite number in the units of the scores, and is rounded to
-    their precision: 0.1 finds the float32 0.1.
+    Args, errors: as :func:`auroc`; the threshold is a finite number in the units of the scores, rounded to float32
+    unless they are float64, so that 0.1 finds the float32 0.1.
 
     Returns:
         In [0, 1], or NaN without an anomalous element.

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from zsad.metrics.keys import keys_of
@@ -33,39 +34,36 @@ class Table:
     sums: Tensor  # [S, K] int64, over the elements in each bin
     level: int  # how many low bits of a key do not tell bins apart
 
-    def bins(self, level: int) -> Tensor:
-        """[K] int32 numbers of the bins once so many bits are dropped: of several that become one, the same."""
-        return keys_of(self.low) >> level
+    def bins(self, scores: Tensor) -> Tensor:
+        """Numbers of the bins, int32, in which scores lie."""
+        return keys_of(scores) >> self.level
 
     def at(self, level: int) -> Table:
         """With more bits dropped, or as many."""
         if level == self.level:
             return self
-        bins = self.bins(level)
+        bins = keys_of(self.low) >> level
         last = torch.ones_like(bins, dtype=torch.bool)
         last[:-1] = bins[1:] != bins[:-1]
-        sums = self.sums.cumsum(1)[:, last]
-        sums[:, 1:] -= sums[:, :-1].clone()
-        return Table(self.low[last.roll(1)], self.high[last], sums, level)
+        ends = [F.pad(sums.cumsum(0)[last], (1, 0)) for sums in self.sums]
+        return Table(self.low[last.roll(1)], self.high[last], torch.stack(ends).diff(), level)
 
-    def from_bin(self) -> Tensor:
-        """[S, K + 1] sums over each bin and all above it; 0 at the end.
+    def from_bin(self, which: int = 0) -> Tensor:
+        """[K + 1] one of the sums over each bin and all above it; 0 at the end.
 
         >>> Table(torch.tensor([3.0, 5.0]), torch.tensor([3.0, 5.0]), torch.tensor([[2, 1]]), level=0).from_bin()
-        tensor([[3, 1, 0]])
+        tensor([3, 1, 0])
         """
-        sums = self.sums.new_zeros(len(self.sums), self.sums.shape[1] + 1)
-        torch.cumsum(self.sums.flip(1), 1, out=sums[:, 1:])
-        return sums.flip(1)
+        below = F.pad(self.sums[which].cumsum(0), (1, 0))
+        return below[-1] - below
 
-    def passed(self, thresholds: Tensor, above: bool = False) -> Tensor:
-        """[2, S, T] sums over the elements that reach each of [T] float64 thresholds, or are above: least and most.
+    def passed(self, thresholds: Tensor, above: bool, which: int = 0) -> Tensor:
+        """[2, T] least and most of a sum over the elements that reach each of [T] float64 thresholds, or are above.
 
         They are the same, unless the threshold lies among the scores of a bin.
         """
-        sums = self.from_bin()
-        ends = (torch.searchsorted(scores.double(), thresholds, right=above) for scores in (self.low, self.high))
-        return torch.stack([sums[:, end] for end in ends])
+        first = [torch.searchsorted(ends.double(), thresholds, right=above) for ends in (self.low, self.high)]
+        return self.from_bin(which)[torch.stack(first)]
 
 
 class Histogram:
@@ -77,18 +75,19 @@ class Histogram:
     (tensor([0.5000, 0.7000]), tensor([[1, 2]]))
     """
 
+    @torch.inference_mode(False)  # or only inference mode could change the tensors that are made here
     def __init__(self, sums: int = 1, pages: int = PAGES) -> None:
         """With room for so many sums over each bin, and so many pages, 2 at least. It costs memory only as it fills."""
         self.level, self.room = 0, pages
         self.pages = torch.empty(0, dtype=torch.int32)  # [P] their numbers, in the order in which they came
+        self.first, self.slots = 0, torch.full((1,), -1, dtype=torch.int32)  # see _append
         self.low = torch.empty(pages, PAGE, dtype=torch.float32)
         self.high = torch.empty_like(self.low)
         self.sums = torch.empty(sums, pages, PAGE, dtype=torch.int64)
-        self.zero, self.slots = self._index()
 
     @classmethod
-    def of(cls, table: Table, pages: int = PAGES) -> Histogram:
-        """Of a table that a histogram of so many pages gave."""
+    def of(cls, table: Table, pages: int) -> Histogram:
+        """The one that gave this table, if any of so many pages did; otherwise one of another level."""
         histogram = cls(len(table.sums), pages)
         histogram._include(table)
         return histogram
@@ -100,10 +99,9 @@ class Histogram:
             some = scores[part] + 0.0  # there is no -0.0 any more
             self._add(some, some, one.expand(1, len(some)) if weights is None else weights[:, part])
 
-    def merge(self, *others: Histogram) -> None:
-        """Add what others have counted; they stay as they are."""
-        for other in others:
-            self._include(other.table())
+    def merge(self, other: Histogram) -> None:
+        """Add what another one of as many pages has counted; it stays as it is."""
+        self._include(other.table())
 
     def table(self) -> Table:
         """What has been counted."""
@@ -114,13 +112,13 @@ class Histogram:
         return Table(low[used], self.high[order].view(-1)[used], sums, self.level)
 
     def _include(self, table: Table) -> None:
-        while self.level < table.level:
-            self._coarsen()
+        """Add bins: being on more pages than there may be at any lower level, they bring this one up to theirs."""
         for part in blocks(len(table.low)):
             self._add(table.low[part], table.high[part], table.sums[:, part])
 
+    @torch.inference_mode(False)
     def _add(self, low: Tensor, high: Tensor, sums: Tensor) -> None:
-        """Elements, or groups of elements that lie in one bin here: [n], [n], [S, n]."""
+        """Elements, or bins of elements, by their lowest scores [n] and highest scores [n]; and their sums [S, n]."""
         low, high, sums = self._alike(low, high, sums)
         keys = keys_of(low)
         place = self._slots(keys) * PAGE + ((keys >> self.level) & (PAGE - 1))
@@ -141,7 +139,7 @@ class Histogram:
         """Where the page of each key lies, [n] int64; by then there is one."""
         while True:
             numbers = keys >> (self.level + BITS)
-            slots = self.slots[(numbers + self.zero).long()]
+            slots = self.slots.index_select(0, (numbers - self.first).clamp_(0, len(self.slots) - 1))
             fresh = torch.unique(numbers[slots < 0])
             if not len(fresh):
                 return slots.long()
@@ -151,31 +149,29 @@ class Histogram:
                 self._append(fresh)
 
     def _append(self, numbers: Tensor) -> None:
-        """Blank pages."""
-        old, new = len(self.pages), len(self.pages) + len(numbers)
+        """Blank pages, and the list that tells where the page of each number lies: -1 at its ends, and if nowhere."""
+        new = slice(len(self.pages), len(self.pages) + len(numbers))
+        self.low[new], self.high[new], self.sums[:, new] = torch.inf, -torch.inf, 0
         self.pages = torch.cat([self.pages, numbers])
-        self.low[old:new], self.high[old:new], self.sums[:, old:new] = torch.inf, -torch.inf, 0
-        self.slots[(numbers + self.zero).long()] = torch.arange(old, new, dtype=torch.int32, device=numbers.device)
+        self.first = int(self.pages.min()) - 1
+        self.slots = self.slots.new_full((int(self.pages.max()) - self.first + 2,), -1)
+        self.slots[(self.pages - self.first).long()] = torch.arange(
+            len(self.pages), dtype=torch.int32, device=self.pages.device
+        )
 
     def _coarsen(self) -> None:
         """Drop one bit more: two bins become one, and two pages, where there are both."""
         pairs = (len(self.pages), PAGE // 2, 2)
-        low = self.low[: pairs[0]].view(pairs).amin(2)
-        high = self.high[: pairs[0]].view(pairs).amax(2)
+        low, high = self.low[: pairs[0]].view(pairs).amin(2), self.high[: pairs[0]].view(pairs).amax(2)
         sums = self.sums[:, : pairs[0]].view(len(self.sums), *pairs).sum(3)
-        numbers, side = self.pages >> 1, self.pages & 1
+        side, numbers = self.pages & 1, self.pages >> 1
         self.level, self.pages = self.level + 1, self.pages[:0]
-        self.zero, self.slots = self._index()
-        self._append(torch.unique(numbers))
-        half = self.slots[(numbers + self.zero).long()].long() * 2 + side
+        if pairs[0]:
+            self._append(torch.unique(numbers))
+        half = self.slots.index_select(0, numbers - self.first).long() * 2 + side
         self.low.view(-1, PAGE // 2)[half] = low
         self.high.view(-1, PAGE // 2)[half] = high
         self.sums.view(len(self.sums), -1, PAGE // 2)[:, half] = sums
-
-    def _index(self) -> tuple[int, Tensor]:
-        """List that tells where the page of each number lies, or -1; first the place of number 0 in this list."""
-        zero = 2 ** (31 - self.level - BITS)  # half of the numbers are negative
-        return zero, torch.full((2 * zero,), -1, dtype=torch.int32, device=self.pages.device)
 
 
 def blocks(length: int, size: int = BLOCK) -> list[slice]:

@@ -98,21 +98,29 @@ def _tensor(given: Any, name: str) -> Tensor:
     try:
         if isinstance(given, (list, tuple)) and given and all(isinstance(part, Tensor) for part in given):
             given = torch.stack(tuple(given))
-        values = given.detach() if isinstance(given, Tensor) else _wrapped(np.asarray(given))
+        values = given.detach() if isinstance(given, Tensor) else np.asarray(given)
     except (ValueError, RuntimeError) as error:
         hint = "resize them, or give them to a PixelStream one by one; leave out parts that are None"
         raise ZsadError(f"{name} must be one array, got parts of different sizes; {hint}. ({error})") from error
     except TypeError as error:
-        raise _not_numbers(name, f"{type(given).__name__} of {np.asarray(given).dtype}") from error
+        raise _not_numbers(name, f"{type(given).__name__} ({error})") from error
+    try:
+        values = values if isinstance(values, Tensor) else _wrapped(values)
+    except TypeError as error:
+        raise _not_numbers(name, f"{type(given).__name__} of {values.dtype}") from error
     if values.is_complex():
         raise _not_numbers(name, str(values.dtype))
     return values
 
 
 def _wrapped(array: NDArray[Any]) -> Tensor:
-    with warnings.catch_warnings():
+    """In the memory of the array, if it has the order and the bytes of a tensor."""
+    native = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    if native.flags.writeable:
+        return torch.from_numpy(native)
+    with warnings.catch_warnings():  # of read-only arrays alone, since it touches the filters of all threads
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is only read
-        return torch.from_numpy(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
+        return torch.from_numpy(native)
 
 
 def _not_numbers(name: str, kind: str) -> ZsadError:

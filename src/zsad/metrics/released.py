@@ -18,9 +18,9 @@ pixels is a sum in float32, which rounds from 2**24 pixels on (63 maps of 518 x 
 
 The bits are those of the function under NumPy 2, whichever version runs here. NumPy 1, for which the scikit-learn 1.2.2
 of AnomalyCLIP's requirements.txt was built, takes the step in float64 and rounds each threshold to the nearest float32,
-so scores next to a threshold may change sides. The copy that Crane runs on the GPU does the same: utils/metrics.py of
-github.com/AlirezaSalehy/Crane, commit 39181f9f718a28c1b06b5aa72bfb81e74b9a2cc3, lines 97-138.
-tests/parity/golden/aupro.json has values of both.
+so scores next to a threshold may change sides; it also adds float32 in another order. The copy that Crane runs on the
+GPU takes these thresholds too: utils/metrics.py of github.com/AlirezaSalehy/Crane, commit
+39181f9f718a28c1b06b5aa72bfb81e74b9a2cc3, lines 97-138. tests/parity/golden/aupro.json has values of both.
 """
 
 from __future__ import annotations

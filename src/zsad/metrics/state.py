@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import inf, isnan
+from math import inf
 from typing import Any
 
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from zsad.errors import ZsadError
 from zsad.metrics.histogram import BITS, Histogram, Table
-from zsad.metrics.keys import keys_of
 
 TYPES = {"int": torch.int64, "float": torch.float64, "bool": torch.bool}
+MOST = 2**20  # pages; a larger number is no number of pages
 PARTS = ("low", "high", "sums", "level", "pages")  # of a histogram
 
 
@@ -64,34 +64,28 @@ def unpack(state: Mapping[str, Tensor], kinds: Mapping[str, int]) -> tuple[dict[
     facts = Facts(*values)
     _need(facts.images >= 0, "images", "a count")
     _need(facts.regions >= 0, "regions", "a count")
-    _need(not isnan(facts.low + facts.high) or facts == Facts(), "low", "the lowest score")
+    _need(facts.low <= facts.high or (facts.low, facts.high) == (inf, -inf), "low", "the lowest score")
     return {kind: _histogram(state, kind, sums) for kind, sums in kinds.items()}, facts
 
 
 def _histogram(state: Mapping[str, Tensor], kind: str, columns: int) -> Histogram:
     """One of the histograms, checked."""
     pages, level = (int(_some(state, f"{kind}.{part}", torch.int64, 0)) for part in ("pages", "level"))
-    _need(pages >= 2, f"{kind}.pages", "2 or more")
+    _need(2 <= pages <= MOST, f"{kind}.pages", f"from 2 to {MOST}")
     _need(0 <= level <= 31 - BITS, f"{kind}.level", f"from 0 to {31 - BITS}")
-    precision = torch.float64 if state[f"{kind}.low"].dtype == torch.float64 else torch.float32
+    precision = torch.float64 if getattr(state[f"{kind}.low"], "dtype", None) == torch.float64 else torch.float32
     low, high = (_some(state, f"{kind}.{part}", precision, 1) for part in ("low", "high"))
     sums = _some(state, f"{kind}.sums", torch.int64, 2)
     _need(low.shape == high.shape, f"{kind}.high", f"of shape [{len(low)}]")
-    _need(
-        sums.shape == (columns, len(low)) and bool((sums > 0).all()),
-        f"{kind}.sums",
-        f"positive, [{columns}, {len(low)}]",
-    )
+    shape = f"[{columns}, {len(low)}]"
+    _need(sums.shape == (columns, len(low)) and bool((sums > 0).all()), f"{kind}.sums", f"{shape}, and positive")
     table = Table(low, high, sums, level)
-    bins = table.bins(level)
+    bins, same = table.bins(low), table.bins(low) == table.bins(high)
     _need(bool((bins[1:] > bins[:-1]).all() and low.isfinite().all()), f"{kind}.low", "finite, and ascend by bins")
-    _need(
-        bool(((keys_of(high) >> level == bins) & (low <= high)).all()),
-        f"{kind}.high",
-        "in the bins of the lowest scores",
-    )
-    _need(len(torch.unique(bins >> BITS)) <= pages, f"{kind}.low", f"of at most {pages} pages")
-    return Histogram.of(table, pages)
+    _need(bool((same & (low <= high)).all()), f"{kind}.high", "in the bins of the lowest scores")
+    histogram = Histogram.of(table, pages)
+    _need(histogram.level == level, f"{kind}.level", f"the lowest for {pages} pages")
+    return histogram
 
 
 def _some(state: Mapping[str, Tensor], name: str, dtype: torch.dtype, axes: int) -> Tensor:

@@ -44,7 +44,14 @@ class Stream:
     kinds: ClassVar[dict[str, int]]  # names of histograms, and how many sums over elements each has
 
     def __init__(self, pages: int = PAGES) -> None:
-        """Args: pages: Most pages of 16 KiB or, of anomalous pixels, 32 KiB in each histogram. Rather leave it."""
+        """Of no images.
+
+        Args:
+            pages: Bounds the memory and so the number of bins; 2 or more. Streams that are to be merged have the same.
+                A page of 1024 bins takes 16 KiB, or 32 KiB for anomalous pixels; all that are filled stay in memory.
+        """
+        if pages < 2:
+            raise ZsadError(f"a stream needs 2 pages or more, got {pages}; leave it out for the usual {PAGES}.")
         self._histograms = {name: Histogram(sums, pages) for name, sums in self.kinds.items()}
         self._facts = Facts()
 
@@ -72,6 +79,11 @@ class Stream:
         """How many have been added."""
         return self._facts.images
 
+    @property
+    def pages(self) -> int:
+        """How many each histogram may have."""
+        return min(histogram.room for histogram in self._histograms.values())
+
     def merge(self, other: Stream) -> None:
         """Add everything that another stream was given; it stays as it is.
 
@@ -82,9 +94,8 @@ class Stream:
             raise ZsadError(
                 f"expected another {type(self).__name__}, got {type(other).__name__}; merge like with like."
             )
-        rooms = [{h.room for h in stream._histograms.values()} for stream in (self, other)]
-        if rooms[0] != rooms[1]:
-            raise ZsadError(f"expected a stream of {rooms[0]} pages, got {rooms[1]}; give all streams the same.")
+        if self.pages != other.pages:
+            raise ZsadError(f"expected a stream of {self.pages} pages, got {other.pages}; give all streams the same.")
         self._check_regions(other._facts.regions)
         for name, histogram in other._histograms.items():
             self._histograms[name].merge(histogram)
@@ -108,6 +119,13 @@ class Stream:
 
     def _evidence(self) -> Evidence:
         raise NotImplementedError
+
+    def _known(self, *normal: str) -> Evidence:
+        """Of histograms of normal elements, and of the anomalous ones."""
+        histograms = [self._histograms[name] for name in (*normal, "anomalous")]
+        level = max(histogram.level for histogram in histograms)
+        *parts, anomalous = (histogram.table().at(level) for histogram in histograms)
+        return Evidence(parts, anomalous)
 
     def _named(self, evidence: Evidence) -> dict[str, Value]:
         return {
@@ -147,8 +165,8 @@ class ImageStream(Stream):
         Args, errors: as :func:`zsad.metrics.auroc`; after an error, the stream is as it was.
         """
         values, truth = pair(scores, labels)
-        self._histograms["normal"].add(values[~truth])
-        self._histograms["anomalous"].add(values[truth])
+        self._histograms["normal"].add(values.masked_select(~truth))
+        self._histograms["anomalous"].add(values.masked_select(truth))
         self._facts += Facts.of(values, images=values.numel())
 
     def metrics(self) -> dict[str, Value]:
@@ -156,8 +174,7 @@ class ImageStream(Stream):
         return self._named(self._evidence())
 
     def _evidence(self) -> Evidence:
-        normal, anomalous = (histogram.table() for histogram in self._histograms.values())
-        return Evidence([normal], anomalous)
+        return self._known("normal")
 
 
 class PixelStream(Stream):
@@ -208,9 +225,7 @@ class PixelStream(Stream):
     def aupimo(self, low: float = 1e-5, high: float = 1e-4) -> Value:
         """As :func:`zsad.metrics.aupimo`; the rate is that of all pixels of normal images, whatever their sizes."""
         check_rates(low, high)
-        sound, anomalous = (self._histograms[name].table() for name in ("sound", "anomalous"))
-        evidence = Evidence([sound], anomalous)
-        value = evidence.mean(partial(formulas.log_area, low=low, high=high), weight=2)
+        value = self._known("sound").mean(partial(formulas.log_area, low=low, high=high), weight=2)
         return undefined(NO_NORMAL_IMAGE) if value.reason == NO_NORMAL else value
 
     def metrics(self, limit: float = 0.3) -> dict[str, Value]:
@@ -220,16 +235,16 @@ class PixelStream(Stream):
         return self._named(evidence) | {"aupro": evidence.mean(partial(formulas.area, limit=limit), weight=1)}
 
     def _add(self, scores: Tensor, mask: Tensor) -> None:
-        hits = scores[mask]
-        self._histograms["around" if len(hits) else "sound"].add(scores[~mask])
-        areas, regions = region_areas(mask) if len(hits) else (hits, 0)
-        weights = torch.stack([torch.ones_like(areas), _share(areas), _share(torch.full_like(areas, len(hits)))])
-        self._histograms["anomalous"].add(hits, weights)
-        self._facts += Facts(regions=regions)
+        hits = scores.masked_select(mask)
+        self._histograms["around" if len(hits) else "sound"].add(scores.masked_select(~mask))
+        if len(hits):
+            areas, regions = region_areas(mask)
+            weights = [torch.ones_like(areas), _share(areas), _share(torch.full_like(areas, len(hits)))]
+            self._histograms["anomalous"].add(hits, torch.stack(weights))
+            self._facts += Facts(regions=regions)
 
     def _evidence(self) -> Evidence:
-        sound, around, anomalous = (histogram.table() for histogram in self._histograms.values())
-        return Evidence([sound, around], anomalous)
+        return self._known("sound", "around")
 
 
 def _share(elements: Tensor) -> Tensor:
