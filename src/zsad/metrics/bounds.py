@@ -60,6 +60,12 @@ class Evidence:
         self.anomalous = anomalous
         self.counts = sum(int(part.table.sums.sum()) for part in self.normal), int(anomalous.sums[0].sum())
 
+    def ends(self) -> tuple[float, float]:
+        """Lowest and highest score; infinite without any."""
+        tables = [table for table in (*(part.table for part in self.normal), self.anomalous) if len(table.low)]
+        low = min((float(table.low[0]) for table in tables), default=math.inf)
+        return low, max((float(table.high[-1]) for table in tables), default=-math.inf)
+
     def mean(self, share: Callable[[Tensor, Tensor, int], Tensor], weight: int = 0) -> Value:
         """Of what anomalous elements add, given above, alarms and the number of normal ones; weighed by a sum."""
         normal, anomalous = self.counts

@@ -38,6 +38,10 @@ class Table:
         """Numbers of the bins, int32, in which scores lie."""
         return keys_of(scores) >> self.level
 
+    def to(self, device: torch.device) -> Table:
+        """On another device, or on the same."""
+        return Table(self.low.to(device), self.high.to(device), self.sums.to(device), self.level)
+
     def at(self, level: int) -> Table:
         """With more bits dropped, or as many."""
         if level == self.level:
@@ -153,11 +157,12 @@ class Histogram:
         new = slice(len(self.pages), len(self.pages) + len(numbers))
         self.low[new], self.high[new], self.sums[:, new] = torch.inf, -torch.inf, 0
         self.pages = torch.cat([self.pages, numbers])
-        self.first = int(self.pages.min()) - 1
-        self.slots = self.slots.new_full((int(self.pages.max()) - self.first + 2,), -1)
-        self.slots[(self.pages - self.first).long()] = torch.arange(
-            len(self.pages), dtype=torch.int32, device=self.pages.device
-        )
+        if not self.first < int(numbers.min()) <= int(numbers.max()) < self.first + len(self.slots) - 1:
+            self.first = int(self.pages.min()) - 1
+            self.slots = self.slots.new_full((int(self.pages.max()) - self.first + 2,), -1)
+            numbers, new = self.pages, slice(len(self.pages))
+        places = torch.arange(len(self.pages), dtype=torch.int32, device=self.pages.device)
+        self.slots[(numbers - self.first).long()] = places[new]
 
     def _coarsen(self) -> None:
         """Drop one bit more: two bins become one, and two pages, where there are both."""
@@ -165,7 +170,7 @@ class Histogram:
         low, high = self.low[: pairs[0]].view(pairs).amin(2), self.high[: pairs[0]].view(pairs).amax(2)
         sums = self.sums[:, : pairs[0]].view(len(self.sums), *pairs).sum(3)
         side, numbers = self.pages & 1, self.pages >> 1
-        self.level, self.pages = self.level + 1, self.pages[:0]
+        self.level, self.pages, self.slots = self.level + 1, self.pages[:0], self.slots[:1].fill_(-1)
         if pairs[0]:
             self._append(torch.unique(numbers))
         half = self.slots.index_select(0, numbers - self.first).long() * 2 + side

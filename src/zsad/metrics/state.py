@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from math import inf
-from typing import Any
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import Tensor
@@ -13,7 +11,6 @@ from torch import Tensor
 from zsad.errors import ZsadError
 from zsad.metrics.histogram import BITS, Histogram, Table
 
-TYPES = {"int": torch.int64, "float": torch.float64, "bool": torch.bool}
 MOST = 2**20  # pages; a larger number is no number of pages
 PARTS = ("low", "high", "sums", "level", "pages")  # of a histogram
 
@@ -24,27 +21,17 @@ class Facts:
 
     images: int = 0
     regions: int = 0
-    low: float = inf  # lowest of all scores
-    high: float = -inf
-    double: bool = False  # whether some scores were float64
-
-    @classmethod
-    def of(cls, scores: Tensor, images: int) -> Facts:
-        """Of some scores, without their regions."""
-        low, high = (float(end) for end in scores.aminmax()) if scores.numel() else (inf, -inf)
-        return cls(images, 0, low, high, scores.dtype == torch.float64)
 
     def __add__(self, other: Facts) -> Facts:
         """Of the images of both."""
-        low, high = min(self.low, other.low), max(self.high, other.high)
-        return Facts(self.images + other.images, self.regions + other.regions, low, high, self.double or other.double)
+        return Facts(self.images + other.images, self.regions + other.regions)
 
 
 def pack(histograms: Mapping[str, Histogram], facts: Facts) -> dict[str, Tensor]:
-    """Tensors by name."""
-    state = {fact.name: torch.tensor(getattr(facts, fact.name), dtype=TYPES[str(fact.type)]) for fact in fields(Facts)}
+    """Tensors by name, on the CPU."""
+    state = {name: torch.tensor(value) for name, value in asdict(facts).items()}
     for kind, histogram in histograms.items():
-        table = histogram.table()
+        table = histogram.table().to(torch.device("cpu"))
         state |= {f"{kind}.low": table.low, f"{kind}.high": table.high, f"{kind}.sums": table.sums}
         state |= {f"{kind}.level": torch.tensor(table.level), f"{kind}.pages": torch.tensor(histogram.room)}
     return state
@@ -60,11 +47,9 @@ def unpack(state: Mapping[str, Tensor], kinds: Mapping[str, int]) -> tuple[dict[
     if differing := sorted(names ^ set(state)):
         verb = "lacks" if differing[0] in names else "has nothing to do with"
         raise ZsadError(f'the state of this kind of stream {verb} "{differing[0]}"; load it as the kind that gave it.')
-    values: list[Any] = [_some(state, fact.name, TYPES[str(fact.type)], 0).item() for fact in fields(Facts)]
-    facts = Facts(*values)
+    facts = Facts(*(int(_some(state, fact.name, torch.int64, 0)) for fact in fields(Facts)))
     _need(facts.images >= 0, "images", "a count")
     _need(facts.regions >= 0, "regions", "a count")
-    _need(facts.low <= facts.high or (facts.low, facts.high) == (inf, -inf), "low", "the lowest score")
     return {kind: _histogram(state, kind, sums) for kind, sums in kinds.items()}, facts
 
 

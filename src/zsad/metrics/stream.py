@@ -24,7 +24,7 @@ from zsad.metrics import formulas
 from zsad.metrics.aupimo import NO_NORMAL_IMAGE, check_rates
 from zsad.metrics.bounds import Evidence
 from zsad.metrics.exact import Mode, check_limit, check_mode, check_threshold
-from zsad.metrics.histogram import PAGES, Histogram
+from zsad.metrics.histogram import PAGES, Histogram, blocks
 from zsad.metrics.inputs import pair, stack
 from zsad.metrics.regions import region_areas
 from zsad.metrics.released import released_thresholds
@@ -80,6 +80,11 @@ class Stream:
         return self._facts.images
 
     @property
+    def _double(self) -> bool:
+        """Whether some scores were float64."""
+        return any(histogram.low.dtype == torch.float64 for histogram in self._histograms.values())
+
+    @property
     def pages(self) -> int:
         """How many each histogram may have."""
         return min(histogram.room for histogram in self._histograms.values())
@@ -124,7 +129,8 @@ class Stream:
         """Of histograms of normal elements, and of the anomalous ones."""
         histograms = [self._histograms[name] for name in (*normal, "anomalous")]
         level = max(histogram.level for histogram in histograms)
-        *parts, anomalous = (histogram.table().at(level) for histogram in histograms)
+        device = next((histogram.pages.device for histogram in histograms if len(histogram.pages)), torch.device("cpu"))
+        *parts, anomalous = (histogram.table().at(level).to(device) for histogram in histograms)
         return Evidence(parts, anomalous)
 
     def _named(self, evidence: Evidence) -> dict[str, Value]:
@@ -136,7 +142,7 @@ class Stream:
 
     def _overlap_at(self, threshold: float, twice: int) -> Value:
         check_threshold(threshold)
-        if not self._facts.double:
+        if not self._double:
             threshold = float(torch.tensor(threshold, dtype=torch.float32))
         return self._evidence().overlap_at(threshold, twice)
 
@@ -164,10 +170,12 @@ class ImageStream(Stream):
 
         Args, errors: as :func:`zsad.metrics.auroc`; after an error, the stream is as it was.
         """
+        if labels is None:
+            raise ZsadError("a stream needs labels, got None; leave out scores without ground truth.")
         values, truth = pair(scores, labels)
         self._histograms["normal"].add(values.masked_select(~truth))
         self._histograms["anomalous"].add(values.masked_select(truth))
-        self._facts += Facts.of(values, images=values.numel())
+        self._facts += Facts(values.numel())
 
     def metrics(self) -> dict[str, Value]:
         """All image metrics, named as by :func:`zsad.metrics.image_metrics`."""
@@ -205,7 +213,6 @@ class PixelStream(Stream):
         values, truth = stack(maps, masks)
         if self._facts.regions + int(truth.count_nonzero()) > REGIONS:
             self._check_regions(sum(region_areas(mask)[1] for mask in truth))
-        self._facts += Facts.of(values, images=len(values))
         for scores, mask in zip(values, truth, strict=True):
             self._add(scores, mask)
 
@@ -214,13 +221,17 @@ class PixelStream(Stream):
         return self._overlap_at(threshold, 1)
 
     def aupro(self, limit: float = 0.3, mode: Mode = "exact") -> Value:
-        """As :func:`zsad.metrics.aupro`; "released" here means up to the error, not to the last bit."""
+        """As :func:`zsad.metrics.aupro`; "released" here means up to the error, not to the last bit.
+
+        It is NaN where the bins leave open whether the released code gives a number.
+        """
         check_mode(mode)
         check_limit(limit)
         if mode == "exact":
             return self._evidence().mean(partial(formulas.area, limit=limit), weight=1)
-        precision = np.float64 if self._facts.double else np.float32
-        return self._evidence().released(released_thresholds(self._facts.low, self._facts.high, precision), limit)
+        evidence = self._evidence()
+        thresholds = released_thresholds(*evidence.ends(), np.float64 if self._double else np.float32)
+        return evidence.released(thresholds, limit)
 
     def aupimo(self, low: float = 1e-5, high: float = 1e-4) -> Value:
         """As :func:`zsad.metrics.aupimo`; the rate is that of all pixels of normal images, whatever their sizes."""
@@ -235,13 +246,15 @@ class PixelStream(Stream):
         return self._named(evidence) | {"aupro": evidence.mean(partial(formulas.area, limit=limit), weight=1)}
 
     def _add(self, scores: Tensor, mask: Tensor) -> None:
-        hits = scores.masked_select(mask)
+        hits, regions = scores.masked_select(mask), 0
         self._histograms["around" if len(hits) else "sound"].add(scores.masked_select(~mask))
         if len(hits):
             areas, regions = region_areas(mask)
-            weights = [torch.ones_like(areas), _share(areas), _share(torch.full_like(areas, len(hits)))]
-            self._histograms["anomalous"].add(hits, torch.stack(weights))
-            self._facts += Facts(regions=regions)
+            for part in blocks(len(hits)):
+                size = areas[part]
+                weights = [torch.ones_like(size), _share(size), _share(torch.full_like(size, len(hits)))]
+                self._histograms["anomalous"].add(hits[part], torch.stack(weights))
+        self._facts += Facts(1, regions)
 
     def _evidence(self) -> Evidence:
         return self._known("sound", "around")
