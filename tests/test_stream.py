@@ -160,7 +160,7 @@ def test_a_threshold_is_rounded_as_the_scores_are():
 
 def test_weights_add_up_to_the_same_for_every_region_but_for_their_rounding():
     areas = torch.arange(1, 3000)
-    assert ((module._share(areas) * areas - module.WHOLE).abs() <= areas / 2).all()
+    assert ((module._weight(areas) * areas - module.UNIT).abs() <= areas / 2).all()
 
 
 def test_a_rate_at_the_limit_may_be_kept_or_not_once_the_released_code_rounds_its_number_of_pixels(monkeypatch):

@@ -29,8 +29,8 @@ ROWS = 2**16  # bins that are looked at together
 Rates = NDArray[np.float64]
 
 
-class Ranks(NamedTuple):
-    """Normal elements above anomalous ones, and at their score or above; [k] both."""
+class Order(NamedTuple):
+    """Where anomalous elements stand: normal elements above them, and at their score or above; [k] both."""
 
     above: Tensor
     alarms: Tensor
@@ -42,8 +42,8 @@ class Bins(NamedTuple):
     sums: Tensor  # [S, k] over their anomalous elements
     found: Tensor  # anomalous elements here and above
     tied: Tensor  # whether the anomalous elements here score the same
-    best: Ranks  # of all orders of the elements here
-    worst: Ranks
+    best: Order  # of all orders of the elements here
+    worst: Order
     start: Tensor  # a score that all those found reach, and ...
     alarms: Tensor  # so many normal elements
 
@@ -158,8 +158,8 @@ class Evidence:
                 self.anomalous.sums[:, part],
                 found[:-1][part],
                 low == high,
-                Ranks(rest + over, rest + over + ties),
-                Ranks(rest + here - under - ties, rest + here - under),
+                Order(rest + over, rest + over + ties),
+                Order(rest + here - under - ties, rest + here - under),
                 torch.where(cut, lowest, low),
                 torch.where(cut, rest + here, rest + here - under),
             )

@@ -99,7 +99,7 @@ class Histogram:
     def add(self, scores: Tensor, weights: Tensor | None = None) -> None:
         """Count scores [n] float32 or float64; with weights [S, n] int64, sum these up instead."""
         one = torch.ones(1, 1, dtype=torch.int64, device=scores.device)
-        for part in blocks(len(scores)):
+        for part in blocks(len(scores), BLOCK):
             some = scores[part] + 0.0  # there is no -0.0 any more
             self._add(some, some, one.expand(1, len(some)) if weights is None else weights[:, part])
 
@@ -117,7 +117,7 @@ class Histogram:
 
     def _include(self, table: Table) -> None:
         """Add bins: being on more pages than there may be at any lower level, they bring this one up to theirs."""
-        for part in blocks(len(table.low)):
+        for part in blocks(len(table.low), BLOCK):
             self._add(table.low[part], table.high[part], table.sums[:, part])
 
     @torch.inference_mode(False)
@@ -179,7 +179,7 @@ class Histogram:
         self.sums.view(len(self.sums), -1, PAGE // 2)[:, half] = sums
 
 
-def blocks(length: int, size: int = BLOCK) -> list[slice]:
+def blocks(length: int, size: int) -> list[slice]:
     """Slices of at most so many.
 
     >>> blocks(5, 3)

@@ -4,9 +4,11 @@ A stream counts scores in histograms (:mod:`zsad.metrics.histogram`), and tells 
 and at most (:mod:`zsad.metrics.bounds`). Its state, and so every value to the last bit, depends on nothing but the
 images: not on their order, nor on how they were cut into parts, nor on how streams were merged.
 
-``Value.error`` says how far a value may be from the exact one; it was worked out from this very data. It is 0 as long
-as the scores take few enough bins to stay apart, and far below 1e-4 after that. Only where many scores crowd together,
-closer than a bin is wide, while others fill bins of all magnitudes, it can be more.
+``Value.error`` says how far a value may be from the exact one; it was worked out from this very data. It is 0, but for
+the weights of regions, as long as the scores take few enough bins to stay apart, and usually below 1e-4 after that. It
+is more where most scores crowd together while others fill bins of many magnitudes, since a state that depends on the
+set of scores alone cannot be finer where they crowd; and for float64 scores closer together than float32 can tell.
+docs/metrics.md has numbers. Weights are rounded to whole numbers, which adds the mean area of a region / 2**37.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ from zsad.metrics import formulas
 from zsad.metrics.aupimo import NO_NORMAL_IMAGE, check_rates
 from zsad.metrics.bounds import Evidence
 from zsad.metrics.exact import Mode, check_limit, check_mode, check_threshold
-from zsad.metrics.histogram import PAGES, Histogram, blocks
+from zsad.metrics.histogram import BLOCK, PAGES, Histogram, blocks
 from zsad.metrics.inputs import pair, stack
 from zsad.metrics.regions import region_areas
 from zsad.metrics.released import released_thresholds
 from zsad.metrics.state import Facts, pack, unpack
 from zsad.metrics.values import NO_NORMAL, Value, undefined
 
-WHOLE = 2**36  # what all pixels of a region weigh together, and all anomalous ones of an image
+UNIT = 2**36  # what all pixels of a region weigh together, and all anomalous ones of an image
 REGIONS = 2**26  # with more, sums of weights could leave 64 bits
 
 
@@ -250,9 +252,9 @@ class PixelStream(Stream):
         self._histograms["around" if len(hits) else "sound"].add(scores.masked_select(~mask))
         if len(hits):
             areas, regions = region_areas(mask)
-            for part in blocks(len(hits)):
+            for part in blocks(len(hits), BLOCK):
                 size = areas[part]
-                weights = [torch.ones_like(size), _share(size), _share(torch.full_like(size, len(hits)))]
+                weights = [torch.ones_like(size), _weight(size), _weight(torch.full_like(size, len(hits)))]
                 self._histograms["anomalous"].add(hits[part], torch.stack(weights))
         self._facts += Facts(1, regions)
 
@@ -260,6 +262,6 @@ class PixelStream(Stream):
         return self._known("sound", "around")
 
 
-def _share(elements: Tensor) -> Tensor:
+def _weight(elements: Tensor) -> Tensor:
     """Of so many elements, what each weighs: the nearest whole number."""
-    return (WHOLE + elements // 2) // elements
+    return (UNIT + elements // 2) // elements
