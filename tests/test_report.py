@@ -55,6 +55,12 @@ def write(tmp_path: Path, **options: Any) -> str:
     return (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+def test_a_note_stands_below_the_table(tmp_path: Path) -> None:
+    html = write(tmp_path, note="what to know")
+    assert html.index("</table>") < html.index("what to know") < html.index("<h2>Scores")
+    assert '<p class="quiet"></p>' not in write(tmp_path)
+
+
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     html = write(tmp_path)
     page = Page(html)
@@ -73,7 +79,13 @@ def test_every_picture_decodes_and_has_words(tmp_path: Path) -> None:
 
 def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
     evil = '<script>alert("x")</script>'
-    options = {"title": evil, "subtitle": evil, "facts": [(evil, evil)], "examples": [example(0.5, 1, evil)]}
+    options = {
+        "title": evil,
+        "subtitle": evil,
+        "facts": [(evil, evil)],
+        "note": evil,
+        "examples": [example(0.5, 1, evil)],
+    }
     html = write(tmp_path, table=[{"class": evil}], columns=[("class", evil)], **options)
     assert "<script" not in html and evil in Page(html).words
 

@@ -51,6 +51,8 @@ def run(
         columns=[("class", "class"), ("images", "images"), *COLUMNS],
         examples=examples,
         facts=facts(method),
+        note="AUPRO up to a false positive rate of 0.3. AUPRO released: as the code of many papers computes it, "
+        "for comparing with them; the two are different numbers.",
         scale=method.shown_range,
         contour=method.contour,
         threshold=method.thresholds.image,
@@ -80,6 +82,5 @@ def facts(method: Method) -> list[tuple[str, str]]:
         ("backbone", " + ".join(f"{model.name} (sha256 {model.digest[:12]})" for model in method.backbones)),
         ("learned parameters", f"{learnable:,}"),
         ("input", f"{input_size(method)} x {input_size(method)} pixels"),
-        ("AUPRO", "exact, up to a false positive rate of 0.3; released: as the code of many papers computes it"),
         ("decision", f"anomalous from {method.thresholds.image:.2f} on, the best F1 on the training images"),
     ]

@@ -73,6 +73,7 @@ def write_page(
     columns: Sequence[tuple[str, str]],
     examples: Sequence[Example],
     facts: Sequence[tuple[str, str]],
+    note: str = "",
     scale: Scale = (0.0, 1.0),
     contour: float | None = None,
     threshold: float | None = None,
@@ -90,6 +91,7 @@ def write_page(
         columns: Key and heading of each column, in order.
         examples: The gallery shows the best, the worst and some others; all of them are in the histogram.
         facts: Name and value, for the summary.
+        note: Below the table.
         scale: The one colour scale of all maps, see :data:`zsad.pictures.Scale`.
         contour: Value of the maps at which a contour is drawn; None draws none.
         threshold: Score from which on an image is called anomalous, for the histogram; None draws no line.
@@ -109,6 +111,7 @@ def write_page(
         table=table,
         columns=columns,
         facts=facts,
+        note=note,
         groups=[
             _Group(heading, words, [_figure(example, scale, contour) for example in chosen])
             for heading, words, chosen in groups(examples, each, seed)
