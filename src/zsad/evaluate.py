@@ -15,6 +15,8 @@ from zsad.data.reading import Reading
 from zsad.methods.base import Method
 from zsad.types import Sample
 
+NOT_FINITE = "the score or the map is not a finite number; check the weights of the method"
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -75,8 +77,7 @@ def _scored(method: Method, batch: Batch, size: int, prompt_names: bool) -> list
 def _checked(scored: Scored) -> Scored:
     if isfinite(scored.score) and scored.map.isfinite().all():
         return scored
-    words = "the score or the map is not a finite number; check the weights of the method"
-    return _failed(scored.sample, f"{scored.sample.image}: {words}")
+    return _failed(scored.sample, f"{scored.sample.image}: {NOT_FINITE}")
 
 
 def _failed(sample: Sample, error: str) -> Scored:

@@ -23,6 +23,7 @@ from zsad.data.fit import restore
 from zsad.data.images import read_image
 from zsad.data.reading import Reading
 from zsad.errors import ZsadError
+from zsad.evaluate import NOT_FINITE
 from zsad.methods.base import Method
 from zsad.pictures import overlay, resize_map
 from zsad.results import NameTooLongError, Results, Row
@@ -199,7 +200,7 @@ def _said(task: _Task, batch: Batch) -> dict[Path, tuple[Row, NDArray[np.float32
 
 def _row(path: Path, score: np.float32, map: NDArray[np.float32], threshold: float | None) -> Row:
     if not (np.isfinite(score) and np.isfinite(map).all()):
-        return Row(path, error=f"{path}: the score or the map is not a finite number; check the weights of the method")
+        return Row(path, error=f"{path}: {NOT_FINITE}")
     top, mean, p99 = _short(map.max()), _short(map.mean(dtype=np.float64)), _short(np.percentile(map, 99))
     decision = "" if threshold is None else "anomalous" if score >= np.float32(threshold) else "normal"
     return Row(path, _short(score), top, mean, p99, decision)

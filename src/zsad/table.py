@@ -59,7 +59,7 @@ def table(scored: Iterable[Scored], limit: float | None = None) -> list[Row]:
     """
     groups = groupby(scored, key=lambda s: (s.sample.dataset, s.sample.class_name))
     named = [
-        (where, class_row(name, (s for s in group if not s.error), limit or aupro_limit(where)))
+        (where, class_row(name, (s for s in group if not s.error), aupro_limit(where) if limit is None else limit))
         for (where, name), group in groups
     ]
     several = len({where for where, _ in named}) > 1
@@ -163,35 +163,47 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     Args:
         rows: Of :func:`table`, the mean as the last.
     """
-    said, classes = [], rows[:-1]
-    for limit in sorted({row.limit for row in classes}, reverse=True):
-        names = _some([row.class_name for row in classes if row.limit == limit])
-        said.append(f"AUPRO up to a false positive rate of {limit:g}" + f" ({names})" * (isnan(rows[-1].limit)))
-    missing: dict[tuple[str, str], list[str]] = {}
-    for row in classes:
-        for reason in dict.fromkeys(value.reason for value in row.values.values() if value.reason):
-            headings = ", ".join(heading for key, heading in COLUMNS if row.values[key].reason == reason)
-            missing.setdefault((headings, reason), []).append(row.class_name)
-    said += [f"no {headings}: {reason} ({_some(names)})" for (headings, reason), names in missing.items()]
-    if rows[-1].empty:
-        names = _some([row.class_name for row in classes if row.empty])
-        said.append(
-            f"{rows[-1].empty} anomalous images whose mask is empty at this size count as normal pixels ({names})"
-        )
+    classes, mean = rows[:-1], rows[-1]
+    said = [*_limits(classes), *_missing(classes)]
+    if mean.empty:
+        names = _some([row for row in classes if row.empty])
+        said.append(f"{mean.empty} anomalous images whose mask is empty at this size count as normal pixels ({names})")
     if largest := max((value.error for row in classes for value in row.values.values()), default=0.0):
-        names = _some([row.class_name for row in classes if any(value.error for value in row.values.values())])
+        names = _some([row for row in classes if any(value.error for value in row.values.values())])
         points = float(Context(prec=1, rounding=ROUND_UP).create_decimal_from_float(100 * largest))
         said.append(f"too many maps to keep: up to {points:g} percentage points from the exact number ({names})")
     return said
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
-    """The first of many.
+def _limits(classes: Sequence[Row]) -> list[str]:
+    """Where AUPRO ends, and for which classes if not for all at the same rate."""
+    limits = sorted({row.limit for row in classes}, reverse=True)
+    said = [f"AUPRO up to a false positive rate of {limit:g}" for limit in limits]
+    if len(limits) == 1:
+        return said
+    return [
+        f"{one} ({_some([row for row in classes if row.limit == end])})" for one, end in zip(said, limits, strict=True)
+    ]
 
-    >>> _some(["a", "b", "c"], most=2)
+
+def _missing(classes: Sequence[Row]) -> list[str]:
+    """Which numbers are missing, why, and of which classes."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in classes:
+        for reason in dict.fromkeys(value.reason for value in row.values.values() if value.reason):
+            headings = ", ".join(heading for key, heading in COLUMNS if row.values[key].reason == reason)
+            found.setdefault((headings, reason), []).append(row)
+    return [f"no {headings}: {reason} ({_some(rows)})" for (headings, reason), rows in found.items()]
+
+
+def _some(rows: Sequence[Row], most: int = 4) -> str:
+    """The first names of many.
+
+    >>> _some([Row(name, 1, {}) for name in "abc"], most=2)
     'a, b and 1 more'
     """
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return ", ".join(row.class_name for row in rows[:most]) + more
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
