@@ -26,8 +26,9 @@ from zsad.errors import ZsadError
 from zsad.evaluate import NOT_FINITE
 from zsad.methods.base import Method
 from zsad.pictures import overlay, resize_map
-from zsad.results import NameTooLongError, Results, Row
+from zsad.results import Results, Row
 from zsad.types import Sample
+from zsad.writing import NameTooLongError
 
 __all__ = ["Row", "predict_files"]
 
@@ -223,7 +224,7 @@ def _saved(task: _Task, row: Row, map: NDArray[np.float32] | None, results: Resu
     try:
         results.save(row.path, plane, _picture(task, row, image, map) if results.overlays else None)
     except NameTooLongError as error:
-        return Row(row.path, error=str(error))
+        return Row(row.path, error=f"{error} for the image")
     return row
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zsad.pictures import Map, Scale, colour_bar, fitted, heat
-from zsad.results import whole
+from zsad.writing import whole
 
 SIDE = 260  # longer side of a picture on the page
 BINS = 32

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zsad.errors import ZsadError
+from zsad.writing import whole, writing
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,6 @@ class Row:
     decision: str = ""  # "anomalous" from the threshold on, "normal" below it, "" without a threshold
     error: str = ""  # why there is no prediction
     seconds: float = 0.0  # equal share of reading and computing the batch, and writing this image's files
-
-
-class NameTooLongError(ZsadError):
-    """A file cannot be written because the file system allows no name of its length."""
 
 
 class Results:
@@ -127,7 +123,7 @@ class Results:
             row = kept.get(path)
             if row is None:
                 row = next(computed)
-                with _writing(self._running), self._running.open("a", encoding="utf-8") as file:
+                with writing(self._running), self._running.open("a", encoding="utf-8") as file:
                     file.write(_line(row))
             rows.append(row)
             yield row
@@ -136,7 +132,7 @@ class Results:
             writer = csv.writer(table)
             writer.writerow(field.name for field in fields(Row))
             writer.writerows(("" if value is None else value for value in _values(row).values()) for row in rows)
-        with _writing(self._jsonl):
+        with writing(self._jsonl):
             self._running.replace(self._jsonl)
 
     def _write_lines(self, rows: Iterable[Row]) -> None:
@@ -206,7 +202,7 @@ class Results:
             files += [*(self.out / "maps").rglob("*.tiff"), *(self.out / "overlays").rglob("*.png")]
         self._spare_images(files)
         for file in (*files, self._settings):  # last: a removal that is stopped can be done again
-            with _writing(file):
+            with writing(file):
                 file.unlink(missing_ok=True)
 
 
@@ -228,35 +224,6 @@ def relative_names(paths: Sequence[Path]) -> dict[Path, str]:
     short = {file.with_suffix("").as_posix().casefold() for file in below.values()}
     clash = len(short) < len(set(full.values()))
     return {path: (file if clash else file.with_suffix("")).as_posix() for path, file in below.items()}
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` when the block ends well, and disappears otherwise.
-
-    Raises:
-        NameTooLongError: If the file system allows no name of this length.
-        ZsadError: If it cannot be written or renamed for another reason.
-    """
-    part = path.with_name(path.name + ".part")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield part
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise NameTooLongError(f"cannot write {path}: the name is too long; shorten that of the image") from error
-        reason = error.strerror or error
-        raise ZsadError(f"cannot write {path}: {reason}; make room for it, or name another place with --out") from error
 
 
 def _values(row: Row) -> dict[str, Any]:

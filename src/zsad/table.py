@@ -16,7 +16,7 @@ from torch import Tensor
 from zsad.data.catalog import USUAL_LIMIT, aupro_limit
 from zsad.evaluate import Scored
 from zsad.metrics import PixelStream, Value, aupro, image_metrics, pixel_metrics, undefined
-from zsad.results import whole
+from zsad.writing import whole
 
 #: key and heading of every column of a table, as the papers order them
 COLUMNS = (

@@ -165,7 +165,7 @@ def check(
     from zsad.data.catalog import catalog
     from zsad.data.check import check as run
     from zsad.data.index import index as understand
-    from zsad.results import whole
+    from zsad.writing import whole
 
     if len(what) > 2:
         raise ZsadError(f"expected [NAME] ROOT, got {len(what)} words: {' '.join(what)}")
@@ -204,7 +204,7 @@ def show(
     """What a folder holds, as zsad reads it: a table, and a contact sheet with the contours of the masks."""
     from zsad.data.index import index as understand
     from zsad.data.sheet import contact_sheet
-    from zsad.results import whole
+    from zsad.writing import whole
 
     found = understand(root, dataset)
     out.print(f"{plain(root)}: {plain(found.understood)}", soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from zsad.data.found import Found
 from zsad.data.tables import formats
@@ -16,7 +17,7 @@ from zsad.data.tables.rows import to_samples
 from zsad.errors import ZsadError
 from zsad.types import Sample
 
-__all__ = ["csv_table", "meta_json", "read_table", "unused", "write_meta", "write_table"]
+__all__ = ["csv_table", "manifest_row", "meta_json", "read_table", "unused", "write_meta", "write_table"]
 
 
 def read_table(path: str | Path, images: str | Path | None = None) -> Found:
@@ -61,11 +62,12 @@ def write_table(samples: Sequence[Sample], path: str | Path) -> None:
     if path.suffix.lower() == ".json":
         write_meta(samples, path)
     else:
-        formats.write([_row(sample, path.parent) for sample in samples], path)
+        formats.write([manifest_row(sample, path.parent) for sample in samples], path)
 
 
-def _row(sample: Sample, folder: Path) -> formats.Row:
-    row = {field: getattr(sample, field) for field in FIELDS}
+def manifest_row(sample: Sample, folder: Path) -> dict[str, Any]:
+    """A sample as a manifest in `folder` has it: field -> text, number or None."""
+    row: dict[str, Any] = {field: getattr(sample, field) for field in FIELDS}
     for field in ("image", "mask"):
         file = row[field]
         row[field] = file if file is None else below(file, folder) or Path(os.path.abspath(file)).as_posix()

@@ -16,7 +16,7 @@ from zsad.data.files import is_image, many
 from zsad.data.tables.columns import FIELDS, Table
 from zsad.data.tables.meta import flat
 from zsad.errors import ZsadError
-from zsad.results import whole
+from zsad.writing import whole
 
 _T = TypeVar("_T")
 Row = Mapping[str, Any]  # column -> text, number or None

@@ -13,8 +13,8 @@ from typing import Any
 
 from zsad.data.tables.places import below
 from zsad.errors import ZsadError
-from zsad.results import whole
 from zsad.types import Sample
+from zsad.writing import whole
 
 _SHAPE = '{"train": {"bottle": [{"img_path": ..., "mask_path": ..., "anomaly": 0 or 1, ...}]}, "test": {...}}'
 
