@@ -43,6 +43,13 @@ def test_patches_are_laid_out_row_by_row() -> None:
     assert torch.equal(upsample(values, (2, 3), (2, 3))[0], torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]))
 
 
+def test_each_value_of_a_patch_has_a_plane_of_its_own() -> None:
+    values = torch.rand(2, 6, 3)
+    together = upsample(values, (2, 3), (4, 5))
+    for i in range(3):
+        torch.testing.assert_close(together[:, i], upsample(values[..., i], (2, 3), (4, 5)))
+
+
 def test_aligned_corners_keep_the_corner_values_and_interpolate_between_them() -> None:
     values = torch.tensor([[0.0, 3.0, 6.0, 9.0]])
     aligned = upsample(values, (2, 2), (3, 4), align_corners=True)[0]

@@ -52,7 +52,7 @@ def upsample(
     if values.shape[1] != grid[0] * grid[1]:
         raise ZsadError(f"{values.shape[1]} patch values for a grid of {grid[0]} x {grid[1]}; is CLS still attached?")
     planes = values[..., None] if values.ndim == 2 else values
-    planes = planes.transpose(1, 2).reshape(len(planes), -1, *grid)
+    planes = planes.transpose(1, 2).contiguous().view(len(planes), -1, *grid)  # else each pixel's planes lie together
     planes = F.interpolate(planes, size=size, mode=mode, align_corners=align_corners or None)
     return planes[:, 0] if values.ndim == 2 else planes
 
@@ -119,19 +119,18 @@ def smooth(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
     """
     if sigma <= 0:
         return maps
-    radius = int(truncate * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)  # on the CPU: some devices have no float64
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps)
     for dim in (1, 2):
-        maps = _filter(maps.transpose(dim, 2), kernel, radius).transpose(dim, 2)
+        maps = maps.transpose(dim, 2) @ _gaussian(maps.shape[dim], sigma, truncate).to(maps)
+        maps = maps.transpose(dim, 2)
     return maps
 
 
-def _filter(maps: Tensor, kernel: Tensor, radius: int) -> Tensor:
-    """One-dimensional filter along the last axis of [B, H, W]; the edge pixel is repeated by the mirror."""
-    length = maps.shape[-1]
-    index = torch.arange(-radius, length + radius, device=maps.device) % (2 * length)
-    index = torch.where(index < length, index, 2 * length - 1 - index)
-    rows = maps[..., index].flatten(0, 1)[:, None]
-    return F.conv1d(rows, kernel[None, None])[:, 0].view(maps.shape)
+def _gaussian(length: int, sigma: float, truncate: float) -> Tensor:
+    """The filter as a symmetric matrix [length, length]; the mirror repeats the edge pixel."""
+    radius = int(truncate * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)  # on the CPU: some devices have no float64
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    source = (torch.arange(length)[:, None] + offsets.long()) % (2 * length)
+    source = torch.where(source < length, source, 2 * length - 1 - source)
+    weights = (kernel / kernel.sum()).expand(length, -1)
+    return torch.zeros(length, length, dtype=torch.float64).scatter_add_(1, source, weights)

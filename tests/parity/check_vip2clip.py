@@ -118,8 +118,8 @@ def inference(golden: Golden, group: str, model: ViP2CLIP, features: TowerFeatur
     text, fgp = model.text_features(features.image), model.fgp
     assert fgp is not None
     for i, layer in enumerate(model.config.layers):
-        q, k, _ = fgp.qkv(text, features.patches[:, i])
-        yield from golden.against(f"{group}fgp_attention/layer{layer}", (q @ k.mT).softmax(-1))
+        weights = fgp.weights(text, torch.nn.functional.normalize(features.patches[:, i], dim=-1))
+        yield from golden.against(f"{group}fgp_attention/layer{layer}", weights)
         enhanced = fgp(text, features.patches[:, i])
         yield from golden.against(f"{group}text_features_after_fgp/layer{layer}", enhanced)
         yield from golden.against(f"{group}patch_cosine/layer{layer}", local[:, i])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsad.data.catalog import Count, Dataset
+from zsad.data.contents import file_sha256
 from zsad.data.files import part_rows
 from zsad.data.findings import (
     ACROSS_SPLITS,
@@ -31,7 +32,6 @@ from zsad.data.found import DUPLICATE, EMPTY_MASK, MISSING_IMAGE, OTHER_SIZE, UN
 from zsad.data.images import decode, read_mask
 from zsad.data.reading import Reading
 from zsad.data.workers import ordered
-from zsad.download import sha256
 from zsad.errors import ZsadError
 from zsad.types import Sample
 
@@ -95,7 +95,7 @@ def look(samples: Job, reading: Reading) -> Seen:
     problems: list[Problem] = []
     try:
         decoded = decode(path, reading)
-        digest, size, notes = sha256([path]), decoded.image.size, decoded.notes
+        digest, size, notes = file_sha256(path), decoded.image.size, decoded.notes
     except (ZsadError, OSError) as error:
         problems.append(_unreadable(path, error))
     for mask in dict.fromkeys(sample.mask for sample in samples):

@@ -30,12 +30,15 @@ from zsad.backbones.vit import layer_numbers, splice, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsample
 from zsad.methods.base import Method, Reference
+from zsad.methods.encoding import reads
 from zsad.methods.features import Features
 from zsad.methods.losses import local
 from zsad.methods.prompts import one_name_each
 from zsad.methods.recipe import Recipe
 from zsad.types import Prediction
 
+#: switches that the frozen part depends on: how far it goes, and what P_v is made of
+ENCODED = ("image_prompts", "unified_prompts", "prompt_count", "prompted_stages", "cnn")
 STAGES = (6, 12, 18, 24)  # last blocks of the four stages, counted on 24 and scaled to the backbone's depth
 
 
@@ -213,6 +216,7 @@ class AFRCLIP(Method):
 
     # Self Prompting (Eq. 15 to 18)
 
+    @reads(*(f"config.{name}" for name in ENCODED))
     @torch.no_grad()
     def encode(self, images: Tensor) -> PrefixFeatures:
         """See :class:`PrefixFeatures`.

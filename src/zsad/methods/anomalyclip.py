@@ -30,7 +30,7 @@ from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import layer_numbers
 from zsad.errors import ZsadError
 from zsad.maps import anomaly_map, cosines, probabilities, smooth, upsample
-from zsad.methods.base import Method, Reference
+from zsad.methods.base import Reference
 from zsad.methods.features import TowerFeatures
 from zsad.methods.losses import local
 from zsad.methods.prompts import (
@@ -41,8 +41,9 @@ from zsad.methods.prompts import (
     released_prompts,
 )
 from zsad.methods.recipe import Recipe
-from zsad.methods.streams import SELF_ATTENTION, side_streams
+from zsad.methods.streams import SELF_ATTENTION
 from zsad.methods.switches import image_blocks, some_of
+from zsad.methods.tower import BehindTower, Streams
 from zsad.types import Prediction
 
 
@@ -80,7 +81,7 @@ class Config:
             )
 
 
-class AnomalyCLIP(Method):
+class AnomalyCLIP(BehindTower):
     """Two learned sentences, normal and anomalous, that do not name the object."""
 
     name = "anomalyclip"
@@ -123,21 +124,11 @@ class AnomalyCLIP(Method):
 
     # Sec. 3.3: refinement of the local visual space (frozen)
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> TowerFeatures:
-        """See :class:`~zsad.methods.features.TowerFeatures`; M = kinds of attention x layers, kinds first."""
-        visual, c = self.backbone.visual, self.config
-        start, *layers = layer_numbers((c.start, *c.layers), visual.depth)
-        mixes = {kind: SELF_ATTENTION[kind] for kind in c.attention if kind != "qk"}  # "qk" is the ordinary stream
-        tapped: dict[str, list[Tensor]] = {kind: [] for kind in c.attention}
-        x = visual.embed(images, resize="bilinear")
-        for step in side_streams(visual.blocks, x, mixes, start):
-            x = step.after
-            if step.number in layers:
-                for kind, streams in tapped.items():
-                    streams.append(visual.patches(visual.head(step.sides.get(kind, x))))
-        image, patches = visual.project(x[:, 0]), torch.stack([p for kind in c.attention for p in tapped[kind]], 1)
-        return TowerFeatures(visual.grid(images), tuple(images.shape[-2:]), image, patches)  # type: ignore[arg-type]
+    @property
+    def streams(self) -> Streams:
+        """DPAM from block `start` on, as far as it is not "qk", the ordinary stream; CLS without the final norm."""
+        c = self.config
+        return Streams(tuple("plain" if kind == "qk" else kind for kind in c.attention), c.start, c.layers)
 
     # Sec. 3.3: inference
 

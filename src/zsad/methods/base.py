@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from zsad.backbones.clip import CLIP
 from zsad.errors import ZsadError
+from zsad.methods.encoding import encoding
 from zsad.methods.features import Features
 from zsad.methods.recipe import Recipe
-from zsad.results import whole
 from zsad.types import Prediction
+from zsad.writing import whole
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Stage:
     loss: Callable[..., dict[str, Tensor]]  # as Method.loss, on what `encode` gave
     learns: tuple[str, ...] = ("",)  # beginnings of the names of the parameters that it trains
 
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """What its features depend on beside the backbones; see :func:`zsad.methods.encoding.encoding`."""
+        return encoding(self.encode)
+
     def parameters(self, method: nn.Module) -> dict[str, nn.Parameter]:
         """What it trains, by name."""
         return {name: p for name, p in method.named_parameters() if name.startswith(self.learns)}
@@ -76,6 +82,7 @@ class Method(nn.Module, ABC):
         self._backbone = [backbone]  # in a list, so that it is not registered
         self.config = config
         self.thresholds = Thresholds()
+        self.seen = ""  # record of the images it was trained on, see zsad.training.leaks; "" where there is none
 
     @property
     def backbone(self) -> CLIP:
@@ -184,16 +191,17 @@ class Method(nn.Module, ABC):
         return text, tokenizer
 
     def save(self, path: str | Path) -> None:
-        """Write what was learned, the Config and the backbones' names and hashes; whole or not at all."""
+        """Write what was learned, from what, the Config, and the backbones' names and hashes; whole or not at all."""
         note = {
             "method": self.name,
             "config": json.dumps(dataclasses.asdict(self.config)),
             **self.trained_on,
             "thresholds": json.dumps(dataclasses.asdict(self.thresholds)),
+            **({"seen": self.seen} if self.seen else {}),
         }
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
         with whole(Path(path)) as part:
-            save_file(state, part, metadata=note)
+            part.write_bytes(save(state, note))
 
 
 class TrainingFree(Method):

@@ -67,6 +67,7 @@ def load(path: str | Path, backbone: CLIP, **switches: Any) -> Method:
             "give that one with --backbone"
         )
     method.thresholds = Thresholds(**json.loads(note.get("thresholds", "{}")))
+    method.seen = note.get("seen", "")
     with safe_open(path, "pt") as file:
         load_strictly(method, {key: file.get_tensor(key) for key in file.keys()}, str(path))  # noqa: SIM118
     return method

@@ -32,11 +32,12 @@ from zsad.backbones.clip import CLIP
 from zsad.backbones.vit import layer_numbers
 from zsad.errors import ZsadError
 from zsad.maps import anomaly_map, probabilities, smooth
-from zsad.methods.base import Method, Reference, TrainingFree
+from zsad.methods.base import Reference, TrainingFree
 from zsad.methods.features import TowerFeatures
 from zsad.methods.prompts import Ensemble, one_name_each, sentence_parts
-from zsad.methods.streams import SELF_ATTENTION, side_streams
+from zsad.methods.streams import SELF_ATTENTION
 from zsad.methods.switches import image_blocks, one_of
+from zsad.methods.tower import BehindTower, Streams
 from zsad.types import Prediction
 
 ATTENTION = ("plain", *SELF_ATTENTION)
@@ -66,7 +67,7 @@ class TowerConfig:
             raise ZsadError(f"{self.method}: temperature and sigma are 0 or more")
 
 
-class FrozenTower(Method):
+class FrozenTower(BehindTower):
     """CLIP's own image tower before a normal and an anomalous text: what CLIP, CLIP-AC and CoOp share."""
 
     reads_names = True
@@ -76,19 +77,11 @@ class FrozenTower(Method):
     def texts(self, class_names: Sequence[str]) -> Tensor:
         """[C, 2, E], order (normal, anomalous), not normalised; one pair per class name."""
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> TowerFeatures:
-        """See :class:`~zsad.methods.features.TowerFeatures`; M = layers."""
-        visual, c = self.backbone.visual, self.config
-        start, *layers = layer_numbers((c.start, *c.layers), visual.depth)
-        mixes = {kind: SELF_ATTENTION[kind] for kind in (c.attention,) if kind != "plain"}
-        x, tapped = visual.embed(images, resize=c.positions), []
-        for step in side_streams(visual.blocks, x, mixes, start):
-            x = step.after
-            if step.number in layers:
-                tapped.append(visual.patches(visual.head(step.sides.get(c.attention, x))))
-        image = visual.head(x[:, 0]) if c.final_norm else visual.project(x[:, 0])
-        return TowerFeatures(visual.grid(images), tuple(images.shape[-2:]), image, torch.stack(tapped, 1))  # type: ignore[arg-type]
+    @property
+    def streams(self) -> Streams:
+        """One kind of attention."""
+        c = self.config
+        return Streams((c.attention,), c.start, c.layers, c.positions, c.final_norm)
 
     def score(self, features: TowerFeatures, class_names: Sequence[str] | None = None) -> Prediction:
         """Image score in [0, 1] from CLS alone; map in [0, number of layers], blurred."""

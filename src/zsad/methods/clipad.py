@@ -40,6 +40,7 @@ from zsad.backbones.vit import Block, layer_numbers, plain
 from zsad.errors import ZsadError
 from zsad.maps import smooth, upsample, upsampled_probabilities
 from zsad.methods.base import Method, Reference, nothing_to_learn, released_linears
+from zsad.methods.encoding import reads
 from zsad.methods.features import Features
 from zsad.methods.losses import local
 from zsad.methods.prompts import composed, one_name_each, sentence_parts
@@ -159,6 +160,7 @@ class CLIPAD(Method):
 
     # Staged dual path (frozen)
 
+    @reads("config.linear", "config.layers", "config.late_tap")
     @torch.no_grad()
     def encode(self, images: Tensor) -> DualFeatures:
         """See :class:`DualFeatures`; taps in the order of the blocks."""

@@ -16,7 +16,9 @@ Open there, and decided here (docs/methods/coop.md has the reasons):
     - Patches of the last block of CLIP's own tower; AnomalyCLIP's: attention=vv.
     - 50 epochs, CoOp's for its largest set; 15 in all of AnomalyCLIP's experiments.
 Not kept:
-    - Half precision (train.py:94); random crops and mirrored images (the configs): features are computed once.
+    - Half precision (train.py:94).
+    - Random crops, of 8 % of an image or more, and mirrored images (the configs; Dassl, config/defaults.py:40): such a
+      crop often lacks the defect that the label speaks of.
     - Context around or after the class name, which App. A.2 leaves out.
 """
 
@@ -35,6 +37,7 @@ from zsad.errors import ZsadError
 from zsad.maps import cosines
 from zsad.methods.base import Reference, Stage
 from zsad.methods.clip import FrozenTower, TowerConfig
+from zsad.methods.encoding import reads
 from zsad.methods.features import TowerFeatures
 from zsad.methods.prompts import encode_with_context
 from zsad.methods.recipe import Recipe
@@ -105,6 +108,7 @@ class CoOp(FrozenTower):
         """One, on CLS alone: patches take a thousand times the room, and the loss does not look at them."""
         return (Stage(self.recipe, self.encode_for_loss, self.loss),)
 
+    @reads("config.positions", "config.final_norm")
     def encode_for_loss(self, images: Tensor) -> TowerFeatures:
         """As :meth:`encode`, without maps: M = 0."""
         features = self.encode(images)

@@ -15,6 +15,8 @@ As released, and kept:
     - Dice looks at the anomalous map only; training upsamples by nearest neighbour (train.py:122-134).
     - Temperature 0.07, but 0.01 for the image in training (train.py:145). Local terms weigh 2, the image's 0.2
       (train.py:152-154).
+    - No mosaics, unless asked for: --aug_rate is 0 (train.py:187); then four normal or four anomalous images of a class
+      (dataset/dataset.py:86-128 and 262-266). The other augmentations there are never called (lines 137-148, 267-268).
 Not kept:
     - D-Attn's mean similarity over the whole batch (models/Crane.py:198): every image has its own.
     - NaN where a patch is similar to none, itself included: it then attends to itself.
@@ -39,6 +41,7 @@ from zsad.backbones.weights import load
 from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsample
 from zsad.methods.base import Method, Reference
+from zsad.methods.encoding import reads
 from zsad.methods.features import TowerFeatures
 from zsad.methods.guidance import guide_patches, similarity_weights
 from zsad.methods.losses import dice, focal
@@ -47,6 +50,12 @@ from zsad.methods.recipe import Recipe
 from zsad.methods.streams import SELF_ATTENTION, side_streams
 from zsad.methods.switches import image_blocks, one_of, some_of
 from zsad.types import Prediction
+
+#: classes of MVTec AD whose images mosaics replace, where there are any (dataset/dataset.py:262-264)
+MOSAIC_CLASSES = ("hazelnut", "pill", "zipper", "bottle", "screw", "metal_nut", "cable")
+
+#: what the frozen part depends on
+ENCODED = ("attention", "branches", "guided", "beta", "gamma", "start", "layers", "in_place")
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ class Crane(Method):
     name = "crane"
     config_class = Config
     reference = Reference(2025, "2504.11055", "AlirezaSalehy/Crane", "39181f9f718a28c1b06b5aa72bfb81e74b9a2cc3", True)
-    recipe = Recipe(rate=1e-3, betas=(0.6, 0.999), batch_size=8, epochs=5)
+    recipe = Recipe(rate=1e-3, betas=(0.6, 0.999), batch_size=8, epochs=5, mosaic_way="alike", mosaic_of=MOSAIC_CLASSES)
     config: Config
 
     def __init__(self, backbone: CLIP, config: Config | None = None, guide: CLIP | None = None) -> None:
@@ -176,6 +185,7 @@ class Crane(Method):
 
     # Sec. 3.1: local and global visual features (frozen)
 
+    @reads(*(f"config.{name}" for name in ENCODED))
     @torch.no_grad()
     def encode(self, images: Tensor) -> TowerFeatures:
         """See :class:`~zsad.methods.features.TowerFeatures`; M maps as in :attr:`counts`. CLS has the final norm."""

@@ -34,16 +34,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsad.backbones.clip import CLIP
-from zsad.backbones.vit import layer_numbers
 from zsad.errors import ZsadError
 from zsad.maps import cosines, probabilities, smooth, upsample
-from zsad.methods.base import Method, Reference
+from zsad.methods.base import Reference
 from zsad.methods.features import TowerFeatures
 from zsad.methods.losses import dice, focal
 from zsad.methods.prompts import UNUSED, DeepTokens, encode_with_context, released_lengths
 from zsad.methods.recipe import Recipe
-from zsad.methods.streams import SELF_ATTENTION, side_streams
 from zsad.methods.switches import image_blocks, one_of
+from zsad.methods.tower import BehindTower, Streams
 from zsad.types import Prediction
 
 #: names in a released checkpoint -> ours, and the last of the leading axes that become one
@@ -116,7 +115,7 @@ def score_focal(score: Tensor, labels: Tensor) -> Tensor:
     return ((1 - torch.exp(-entropy)).square() * entropy).mean()
 
 
-class FAPrompt(Method):
+class FAPrompt(BehindTower):
     """One learned normal sentence and ten abnormal ones that begin like it and know the image."""
 
     name = "faprompt"
@@ -137,16 +136,10 @@ class FAPrompt(Method):
             hidden = joined // 16
             self.prior_network = nn.Sequential(nn.Linear(joined, hidden), nn.ReLU(), nn.Linear(hidden, width))
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> TowerFeatures:
-        """See :class:`~zsad.methods.features.TowerFeatures`; M = 1, the V-V stream after the last block."""
-        visual = self.backbone.visual
-        x = side = visual.embed(images, resize="bilinear")
-        (start,) = layer_numbers((self.config.start,), visual.depth)
-        for step in side_streams(visual.blocks, x, {"vv": SELF_ATTENTION["vv"]}, start):
-            x, side = step.after, step.sides["vv"]
-        patches, size = visual.patches(visual.head(side))[:, None], (images.shape[-2], images.shape[-1])
-        return TowerFeatures(visual.grid(images), size, visual.project(x[:, 0]), patches)
+    @property
+    def streams(self) -> Streams:
+        """AnomalyCLIP's: the V-V stream after the last block, CLS without the final norm."""
+        return Streams(start=self.config.start)
 
     # Compound abnormality prompts (CAP): the normal words, and a few abnormal ones
 

@@ -31,15 +31,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsad.backbones.clip import CLIP
-from zsad.backbones.vit import layer_numbers, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsample
-from zsad.methods.base import Method, Reference
+from zsad.methods.base import Reference
 from zsad.methods.features import TowerFeatures
 from zsad.methods.losses import dice, focal
 from zsad.methods.prompts import encode_with_context, one_name_each
 from zsad.methods.recipe import Recipe
 from zsad.methods.switches import image_blocks
+from zsad.methods.tower import BehindTower, Streams
 from zsad.types import Prediction
 
 #: beginnings of names in the released checkpoints, and ours
@@ -134,23 +134,31 @@ class FineGrainedPerception(nn.Module):
 
     def __init__(self, width: int, heads: int = 8, scaled: bool = False) -> None:
         super().__init__()
-        self.heads, self.scale = heads, None if scaled else 1.0
+        self.heads, self.scale = heads, (width / heads) ** -0.5 if scaled else 1.0
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width, bias=False)  # a bias would cancel in the softmax
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def qkv(self, text: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q [B, H, K, d] of the prompts [B, K, D], k and v [B, H, n, d] of the patches [B, n, D]."""
-        t, f = F.normalize(text, dim=-1), F.normalize(patches, dim=-1)
-        q, k, v = self.query(t), self.key(f), self.value(f)
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
-        return q, k, v
+    def weights(self, text: Tensor, patches: Tensor) -> Tensor:
+        """Attention [B, H, K, n] of prompts [B, K, D] to patches [B, n, D] of length 1.
+
+        Keys are linear in the patches, so their weights are applied to the few prompts instead; so are the values'.
+        """
+        query = self.query(F.normalize(text, dim=-1)).unflatten(-1, (self.heads, -1))
+        wanted = torch.einsum("bkhd,hdc->bhkc", query, self._by_head(self.key)) * self.scale
+        return (wanted.flatten(1, 2) @ patches.mT).softmax(-1).reshape(*wanted.shape[:3], -1)
 
     def forward(self, text: Tensor, patches: Tensor) -> Tensor:
         """Enhanced prompts [B, K, D], of length 1, of prompts [B, K, D] and patches [B, n, D]."""
-        mixed = F.scaled_dot_product_attention(*self.qkv(text, patches), scale=self.scale)
-        return F.normalize(self.out(mixed.transpose(1, 2).flatten(2)), dim=-1)
+        patches = F.normalize(patches, dim=-1)
+        weights = self.weights(text, patches)
+        seen = (weights.flatten(1, 2) @ patches).reshape(*weights.shape[:3], -1)
+        mixed = torch.einsum("bhkc,hdc->bkhd", seen, self._by_head(self.value)).flatten(2) + self.value.bias
+        return F.normalize(self.out(mixed), dim=-1)
+
+    def _by_head(self, linear: nn.Linear) -> Tensor:
+        return linear.weight.reshape(self.heads, -1, linear.in_features)
 
 
 def most_anomalous(probability: Tensor, count: int) -> Tensor:
@@ -167,7 +175,7 @@ def picked(values: Tensor, places: Tensor) -> Tensor:
     return values.gather(2, places[..., None].expand(-1, -1, -1, values.shape[-1]))
 
 
-class ViP2CLIP(Method):
+class ViP2CLIP(BehindTower):
     """Two learned sentences that see the image, compared with its patches only."""
 
     name = "vip2clip"
@@ -189,15 +197,10 @@ class ViP2CLIP(Method):
         self.vca = VisualConditionedAdapter(output, width, dynamic, c.hidden) if c.vca and dynamic else None
         self.fgp = FineGrainedPerception(output, c.heads, c.scaled) if c.fgp else None
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> TowerFeatures:
-        """See :class:`~zsad.methods.features.TowerFeatures`; one map per layer."""
-        visual = self.backbone.visual
-        layers = sorted(set(layer_numbers(self.config.layers, visual.depth)))
-        x, tapped = walk(visual.blocks, visual.embed(images, resize="bilinear"), layers)
-        patches = torch.stack([visual.patches(visual.head(tapped[i])) for i in layers], 1)
-        image = visual.project(x[:, 0])
-        return TowerFeatures(visual.grid(images), tuple(images.shape[-2:]), image, patches)  # type: ignore[arg-type]
+    @property
+    def streams(self) -> Streams:
+        """The tower's own, CLS without the final norm."""
+        return Streams(("plain",), layers=self.config.layers)
 
     # Sec. 4.1: visual-perception prompting (ViP-Prompt)
 

@@ -35,6 +35,7 @@ from zsad.backbones.vit import layer_numbers, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsample
 from zsad.methods.base import Method, Reference, Thresholds
+from zsad.methods.encoding import reads
 from zsad.methods.features import Features
 from zsad.methods.losses import dice, focal
 from zsad.methods.recipe import Recipe
@@ -136,6 +137,7 @@ class VisualAD(Method):
 
     # Sec. 3.1: problem setting
 
+    @reads()
     @torch.no_grad()
     def encode(self, images: Tensor) -> TokenFeatures:
         """See :class:`TokenFeatures`; CLIP's positions are resized bilinearly, DINOv2's in its own way."""
