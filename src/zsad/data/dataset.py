@@ -132,7 +132,7 @@ def _batch(run: Run, form: Form, mean: Sequence[float], std: Sequence[float]) ->
         samples=[sample for sample, _ in good],
         boxes=[item.box for item in items],
         errors=[(sample, item) for sample, item in run if isinstance(item, str)],
-        notes=[(sample, note) for sample, item in good for note in item.notes],
+        notes=[note for item in items for note in item.notes],
         covers=[sample for sample, _ in run],
     )
 
@@ -144,4 +144,6 @@ def _images(items: list[Item], frame: Size, mean: Sequence[float], std: Sequence
     for image, item in zip(images, items, strict=True):
         inside = image[item.box.inside]
         inside.copy_(torch.from_numpy(item.pixels).permute(2, 0, 1)).div_(255).sub_(shift).div_(scale)
+        if item.blank is not None:
+            inside.masked_fill_(torch.from_numpy(item.blank), 0)
     return images

@@ -14,13 +14,14 @@ As released, and kept:
       patches; corners are aligned in the upsampling (forward_utils.py:199-218).
     - The image feature is a mean of normalised patches, not normalised again; its loss has no temperature; its score is
       (1 + product with the anomalous anchor) / 2 (model/adapter.py:110-111, train.py:148-150, test.py:83-84).
+    - Images are turned, shifted and mirrored at random in both trainings, and their colours changed in the second
+      (dataset/__init__.py:30-52 and 89-94).
     - Descriptions such as "dark bottle" stand for the class names of known sets (dataset/constants.py:78-134).
 Not kept:
     - V-V attention of stage 1 across the batch, a missing transposition (model/transformer.py:102-134 and 226-239).
       With one image it is the values themselves, our default. surgery="batch" is as released, "vv" what was meant.
     - Scores and maps rescaled by the extremes of the test set; half of an image score, in medical sets all of it, from
       the map's maximum (forward_utils.py:241-254). map_share takes a share of it without looking at other images.
-    - Random turns, shifts, flips and colours in training (dataset/__init__.py:30-52).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from zsad.backbones.vit import Mix, layer_numbers, plain
 from zsad.errors import ZsadError
 from zsad.maps import upsample, upsampled_probabilities
 from zsad.methods.base import Method, Reference, Stage
+from zsad.methods.encoding import reads
 from zsad.methods.features import Features, TowerFeatures
 from zsad.methods.losses import local
 from zsad.methods.prompts import composed, one_name_each, sentence_parts
@@ -108,8 +110,10 @@ class AACLIP(Method):
     config_class = Config
     reference = Reference(2025, "2503.06661", "Mwxinnn/AA-CLIP", "53db195f230442aa118c246876c94ba1c76139cc", True)
     reads_names = True
-    text_recipe = Recipe(rate=1e-5, betas=(0.5, 0.999), batch_size=16, epochs=5)
-    recipe = Recipe(rate=5e-4, betas=(0.5, 0.999), batch_size=2, epochs=20, milestones=(16000, 32000))
+    text_recipe = Recipe(rate=1e-5, betas=(0.5, 0.999), batch_size=16, epochs=5, alter=("moves",))
+    recipe = Recipe(
+        rate=5e-4, betas=(0.5, 0.999), batch_size=2, epochs=20, milestones=(16000, 32000), alter=("colours", "moves")
+    )
     config: Config
 
     def __init__(self, backbone: CLIP, config: Config | None = None) -> None:
@@ -167,6 +171,7 @@ class AACLIP(Method):
 
     # Stage 1: anchors that tell normal from anomalous (train.py:38-101)
 
+    @reads("config.surgery", "config.surgery_start", "config.text_layers")
     @torch.no_grad()
     def encode_for_text(self, images: Tensor) -> Features:
         """What :meth:`operated` makes of images; their tokens alone where that depends on the others of a batch."""
@@ -211,6 +216,7 @@ class AACLIP(Method):
 
     # Stage 2: patches aligned with the anchors (model/adapter.py:67-112, train.py:117-160)
 
+    @reads()
     @torch.no_grad()
     def encode(self, images: Tensor) -> TokenFeatures:
         """Tokens after block 1, behind which the first adapter stands."""

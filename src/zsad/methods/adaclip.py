@@ -15,12 +15,14 @@ As released, and kept:
       clustered="all".
     - Corner patches lie on corner pixels (align_corners, adaclip.py:534); a test averages logits over the layers.
     - Dice is taken of every row of pixels (trainer.py:114-115, 132-133); of images: dice="images".
+    - A fifth of the training images of MVTec AD, and of no other set, are mosaics of four of a class, under the label
+      of the image that they replace (dataset/mvtec.py:15, dataset/base_dataset.py:54-109 and 136).
 Not kept:
     - A batch of one image: prompts of many images are encoded together.
     - K-means that starts elsewhere for every image and run (adaclip.py:239): the same random numbers for all.
     - The text prompts of block 1, which are never used.
-    - Training in float16, which the authors call unstable (README.md, train.sh); pictures of four for a fifth of
-      MVTec AD (dataset/mvtec.py:15, base_dataset.py:54-109); the best epoch on a validation set (train.py:118-127).
+    - Training in float16, which the authors call unstable (README.md, train.sh); the best epoch on a validation set
+      (train.py:118-127).
     - Masks are resized by nearest neighbour, not bilinear with a threshold of 0.5 (trainer.py:56-60, 117-118).
 """
 
@@ -40,6 +42,7 @@ from zsad.backbones.vit import Edit, layer_numbers, splice, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, smooth, upsampled_probabilities
 from zsad.methods.base import Method, Reference
+from zsad.methods.encoding import reads
 from zsad.methods.features import Features
 from zsad.methods.hsf import fuse, fuse_most_anomalous, kmeans
 from zsad.methods.losses import dice, focal, local
@@ -140,7 +143,16 @@ class AdaCLIP(Method):
     config_class = Config
     reference = Reference(2024, "2407.15795", "caoyunkang/AdaCLIP", "e27ee32bf19be149795c8c8972d4c3c88cd5a496", True)
     reads_names = True
-    recipe = Recipe(rate=1e-2, betas=(0.5, 0.999), weight_decay=0.01, batch_size=1, epochs=5)
+    recipe = Recipe(
+        rate=1e-2,
+        betas=(0.5, 0.999),
+        weight_decay=0.01,
+        batch_size=1,
+        epochs=5,
+        mosaic=0.2,
+        mosaic_way="images",
+        mosaic_of=("mvtec",),
+    )
     config: Config
 
     def __init__(self, backbone: CLIP, config: Config | None = None) -> None:
@@ -160,6 +172,7 @@ class AdaCLIP(Method):
 
     # What dynamic prompts are made of (frozen)
 
+    @reads()
     @torch.no_grad()
     def encode(self, images: Tensor) -> PromptedFeatures:
         """See :class:`PromptedFeatures`."""

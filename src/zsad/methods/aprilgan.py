@@ -15,8 +15,9 @@ As released, and kept:
     - The image score comes from CLS alone, so training does not change it (test.py:168-169).
     - The loss has Dice of the anomalous side only, and no term of the image (train.py:131-137).
     - Underscores of class names stay (prompt_ensemble.py:15-18).
+    - A fifth of the training images of MVTec AD are mosaics of four of a class, none of VisA (dataset.py:98-144,
+      train.py:81-85 and 170).
 Not kept:
-    - A fifth of MVTec AD's training images are mosaics of four (dataset.py:98-144); none are made.
     - Half precision on GPUs (train.py:99 and 110, test.py:141 and 159); text features are always in full precision.
     - Only the first image of a batch is scored with its own name (test.py:168); here every image is.
     - A last batch of one image loses an axis of its masks (train.py:132).
@@ -38,6 +39,7 @@ from zsad.backbones.vit import layer_numbers, walk
 from zsad.errors import ZsadError
 from zsad.maps import cosines, probabilities, upsampled_probabilities
 from zsad.methods.base import Method, Reference, released_linears
+from zsad.methods.encoding import reads
 from zsad.methods.features import Features
 from zsad.methods.losses import local
 from zsad.methods.prompts import Ensemble, composed, one_name_each, sentence_parts
@@ -88,7 +90,9 @@ class APRILGAN(Method):
         2023, "2305.17382", "ByChelsea/VAND-APRIL-GAN", "f13b8a634e04f9fde8fa03db125b25af5695d8e1", True
     )
     reads_names = True
-    recipe = Recipe(rate=1e-3, betas=(0.5, 0.999), batch_size=8, epochs=15)  # on VisA; 3 on MVTec AD (train.sh)
+    recipe = Recipe(  # 15 epochs on VisA, 3 on MVTec AD (train.sh)
+        rate=1e-3, betas=(0.5, 0.999), batch_size=8, epochs=15, mosaic=0.2, mosaic_of=("mvtec",)
+    )
     config: Config
 
     def __init__(self, backbone: CLIP, config: Config | None = None) -> None:
@@ -99,6 +103,7 @@ class APRILGAN(Method):
         self.adapters = nn.ModuleList(nn.Linear(visual.width, visual.output) for _ in config.layers)
         self.ensemble = Ensemble(text, tokenizer, sentences)
 
+    @reads("config.layers")
     @torch.no_grad()
     def encode(self, images: Tensor) -> LayerFeatures:
         """See :class:`LayerFeatures`; L = number of layers, in the order of the Config."""

@@ -28,6 +28,10 @@ class Recipe:
     epochs: int = 15
     optimizer: str = "adam"  # AdamW where weights decay; "sgd": momentum 0.9, weights decay as part of the gradient
     warmup: float = 0.0  # share of the rate in the first epoch, after which "cosine" begins; 0 for none
+    mosaic: float = 0.0  # chance that an image is replaced by a mosaic of four of its class
+    mosaic_way: str = "kinds"  # how the four are chosen, a row of WAYS in zsad.training.augment
+    mosaic_of: tuple[str, ...] = ()  # datasets or classes whose images are replaced; () for all
+    alter: tuple[str, ...] = ()  # how images are altered at random: "moves", "colours"; see zsad.training.augment
 
     def share(self, name: str) -> float:
         """The part of the rate that a parameter gets.
