@@ -32,9 +32,9 @@ from zsad.evaluate import score_samples
 from zsad.methods.base import Method
 from zsad.methods.checkpoints import load
 from zsad.methods.table import METHODS, build, method_class, parse_switches
-from zsad.results import whole
 from zsad.table import COLUMNS, table
-from zsad.train import Plan, train
+from zsad.training import Plan, train
+from zsad.writing import whole
 
 SEEDS = (111, 112, 113)
 

@@ -18,7 +18,9 @@ from zsad.methods.base import Method, Thresholds, nothing_to_learn
 from zsad.methods.checkpoints import load
 from zsad.methods.recipe import make_optimizer
 from zsad.methods.table import METHODS, build, describe, make_config, method_class, parse_switches
-from zsad.train import Encoded, step
+from zsad.training.hardware import Hardware
+from zsad.training.images import Encoded
+from zsad.training.step import take_step
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
@@ -150,12 +152,12 @@ def test_two_trainings_from_one_seed_end_in_the_same_weights(name: str) -> None:
     """Also where training draws at random, as dropout does."""
 
     def trained() -> dict[str, Tensor]:
-        model = method(name).train()
+        model, hardware = method(name).train(), Hardware(torch.device("cpu"))
         for stage in model.stages:
             data = Encoded(stage.encode(images()), *truth())
-            optimizer = make_optimizer(stage.parameters(model), stage.recipe)
+            optimizer = hardware.prepared(make_optimizer(stage.parameters(model), stage.recipe))
             for _ in range(2):
-                step(model, data, optimizer, stage)
+                take_step(model, stage, optimizer, [(data, 1.0)], hardware)
         return model.state_dict()
 
     first, second = trained(), trained()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from zsad.errors import ZsadError, unknown
 
 
-def parse(words: Sequence[str], defaults: Mapping[str, Any], option: str, kind: str, listing: str) -> dict[str, Any]:
+def parse(
+    words: Sequence[str],
+    defaults: Mapping[str, Any],
+    option: str,
+    kind: str,
+    listing: str,
+    optional: Collection[str] = (),
+) -> dict[str, Any]:
     """Values by name, of the defaults' types.
 
     Args:
@@ -17,6 +24,7 @@ def parse(words: Sequence[str], defaults: Mapping[str, Any], option: str, kind: 
         option: What the words are typed after, for messages.
         kind: What a key is called, for messages.
         listing: The command that shows all keys, for messages.
+        optional: Keys for which "none" or "null" means None.
 
     Raises:
         ZsadError: For an unknown key, with the nearest one, or for a value of another type.
@@ -34,7 +42,8 @@ def parse(words: Sequence[str], defaults: Mapping[str, Any], option: str, kind: 
         if not equals:
             raise ZsadError(f"{option} {word}: expected {key}=VALUE, such as {key}={example}")
         try:
-            found[key] = _value(text, defaults[key])
+            nothing = key in optional and text.lower() in ("none", "null")
+            found[key] = None if nothing else _value(text, defaults[key])
         except ValueError as error:
             raise ZsadError(f"{option} {word}: expected something like {key}={example}") from error
     return found

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zsad import __version__
-from zsad.cli import data, run, weights
+from zsad.cli import cache, data, protocols, run, train, weights
 from zsad.cli.screen import err, out, plain
 from zsad.errors import ZsadError
 
@@ -22,8 +22,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(run.app)
+app.add_typer(train.app)
+app.add_typer(protocols.app)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
+app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The commands that use a method: predict, train, evaluate, demo, methods."""
+"""The commands that use a method: predict, evaluate, demo, methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from zsad.cli.screen import (
     BatchSize,
     DatasetName,
     Device,
-    MethodName,
     MethodOfWeights,
     Names,
     ReadingSwitches,
@@ -29,7 +28,6 @@ from zsad.cli.screen import (
     err,
     load,
     must_be_names,
-    must_be_new_checkpoint,
     out,
     plain,
     reading_of,
@@ -41,7 +39,9 @@ from zsad.cli.screen import (
 from zsad.errors import ZsadError
 
 if TYPE_CHECKING:
+    from zsad.methods.base import Method
     from zsad.table import Row
+    from zsad.types import Sample
 
 app = typer.Typer()
 
@@ -126,74 +126,6 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: zsad train data/auxiliary --out my.safetensors")
-def train(
-    root: Root,
-    to: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write (.safetensors).")],
-    method: MethodName = "anomalyclip",
-    backbone: BackboneName = "tiny",
-    device: Device = "auto",
-    size: Size = None,
-    epochs: Annotated[int | None, typer.Option(help="Default: as published.", min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Default: as published.", min=1)] = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate; default: as published.")] = None,
-    slow: Annotated[
-        float | None, typer.Option(help="Share of the rate for parameters that the method gives less; 1 = the same.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same weights on one machine.")] = 111,
-    switches: Switches = None,
-    dataset: DatasetName = None,
-    reading: ReadingSwitches = None,
-    workers: Workers = None,
-) -> None:
-    """Train a method on an auxiliary dataset, whose test split is used as in the papers."""
-    import torch
-
-    from zsad.api import choose_device, input_size
-    from zsad.backbones.weights import load as load_backbone
-    from zsad.data.dataset import Notes
-    from zsad.data.index import samples_of
-    from zsad.methods.base import nothing_to_learn
-    from zsad.methods.table import build, make_config, method_class, parse_switches
-    from zsad.train import Plan, check
-    from zsad.train import train as run
-
-    chosen = parse_switches(method_class(method), switches or [])
-    must_be_new_checkpoint(to)
-    plan, samples = Plan(epochs, batch_size, rate, slow, seed), samples_of(root, dataset=dataset, say=tell_how)
-    check(samples)
-    torch.manual_seed(seed)
-    kind = method_class(method)
-    if kind.learns_nothing(config := make_config(kind, chosen)):
-        raise nothing_to_learn(method, config)
-    model = build(method, load_backbone(backbone, device=choose_device(device)), **chosen)
-    learnable, notes = sum(p.numel() for p in model.parameters()), Notes()
-    err.print(f"training {method} on {backbone}: {len(samples)} images, {learnable:,} learnable parameters")
-    with bar("encoding, then training", None) as advance:
-        steps = 0
-
-        def report(step: int, total: int, terms: dict[str, float]) -> None:
-            nonlocal steps
-            steps = total
-            words = "  ".join(f"{name} {value:.3f}" for name, value in terms.items())
-            advance(1, f"step {step} of {total}  {words}")
-
-        run(
-            model,
-            samples,
-            size or input_size(model),
-            plan,
-            report,
-            reading=reading_of(reading),
-            workers=workers_for(model, workers),
-            notes=notes,
-        )
-    model.save(to)
-    tell_notes(notes)
-    name = plain(to)
-    out.print(f"{name}: {steps} steps; try it: zsad evaluate FOLDER --weights {name} --backbone {plain(backbone)}")
-
-
 @app.command(epilog="Example: zsad evaluate data/unseen")
 def evaluate(
     root: Root,
@@ -255,8 +187,25 @@ def evaluate(
         out.print(plain(line))
     if to:
         write_csv(rows, to)
+    tell_seen(found, samples)
     tell_notes(notes)
     tell(errors)
+
+
+def tell_seen(method: Method, samples: list[Sample]) -> None:
+    """Say so if images that were tested are among those that the weights were trained on."""
+    from zsad.training.leaks import seen_in
+
+    if not method.seen:
+        return
+    with bar("comparing with what was trained on", len({sample.image for sample in samples})) as advance:
+        known = len(seen_in(method.seen, samples, advance))
+    if known:
+        out.print(
+            f"[bold red]{known:,} of {len(samples):,} images were in the training of these weights: these numbers are "
+            "not zero-shot[/]",
+            soft_wrap=True,
+        )
 
 
 def metrics_table(rows: list[Row]) -> Table:

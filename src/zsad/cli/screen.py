@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 out = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 250)  # wide where it is piped
 err = Console(stderr=True, highlight=False, emoji=False)
 
-MethodName = Annotated[str, typer.Option("--method", "-m", help="A name of `zsad methods`.")]
 MethodOfWeights = Annotated[
     str | None,
     typer.Option("--method", "-m", help="A name of `zsad methods`; default: the one that the weights belong to."),
