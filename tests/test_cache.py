@@ -196,10 +196,10 @@ def test_a_lost_or_damaged_about_is_written_again(tmp_path: Path) -> None:
 # Killed writers, and several at once
 
 
-def write_without_end(folder: Path, first: int) -> None:
+def write_on_and_on(folder: Path, first: int) -> None:
     torch.set_num_threads(1)  # after a fork, torch has no others
     space = FeatureCache(folder).space(MADE)
-    for number in range(first, first + 100_000, 40):
+    for number in range(first, first + 4000, 40):  # far more than there is time for
         some = range(number, number + 40)
         big = torch.full((40, 60_000), float(number))
         space.add(keys(*some), {**rows(*(i % 256 for i in some)), "big": big})
@@ -210,10 +210,11 @@ def test_whenever_writers_are_killed_every_shard_is_whole_and_nothing_else_is_le
     amid = 0
     for turn in range(8):
         first, before = 200_000 * turn, len(shards(tmp_path))
-        both = [get_context("fork").Process(target=write_without_end, args=(tmp_path, first + i)) for i in (0, 100_000)]
+        both = [get_context("fork").Process(target=write_on_and_on, args=(tmp_path, first + i)) for i in (0, 100_000)]
         for process in both:
             process.start()
-        while len(shards(tmp_path)) < before + 2:
+        end = time.monotonic() + 5
+        while len(shards(tmp_path)) < before + 2 and time.monotonic() < end:
             time.sleep(0.003)
         time.sleep(0.002 * turn)
         for process in both:

@@ -33,12 +33,11 @@ def refused(path: Path | None = None, options: dict[str, Any] | None = None, wor
 
 
 def test_default_then_protocol_then_file_then_option_then_set(tmp_path: Path) -> None:
-    words = ["protocol=mvtec", "method=aprilgan"]  # published with 3 epochs and mosaics on MVTec AD
+    words = ["protocol=mvtec", "method=aprilgan"]  # published with 3 epochs on MVTec AD
     assert read_config(words=["method=aprilgan"]).epochs is None
-    assert (read_config(words=words).epochs, read_config(words=words).mosaic) == (3, 0.2)
+    assert read_config(words=words).epochs == 3
     path = written(tmp_path, "epochs: 5\nseed: 1\n")
     assert read_config(path, words=words).epochs == 5
-    assert read_config(path, words=words).mosaic == 0.2
     assert read_config(path, {"epochs": 7, "seed": None}, words).epochs == 7
     assert read_config(path, {"epochs": 7, "seed": None}, words).seed == 1
     assert read_config(path, {"epochs": 7}, [*words, "epochs=9"]).epochs == 9

@@ -110,6 +110,13 @@ def test_a_clipped_gradient_takes_a_shorter_step(samples: list[Sample]) -> None:
     assert moved(1e9) == moved(0.0)
 
 
+def test_a_training_that_diverges_stops_and_says_what_to_do(samples: list[Sample]) -> None:
+    method = untrained()
+    with pytest.raises(ZsadError, match=r"not a finite number in step 2 .*smaller --rate"):
+        train(method, samples, SIZE, Plan(epochs=3, rate=1e38))
+    assert not method.training
+
+
 def test_training_leaves_the_random_numbers_of_its_caller_alone(samples: list[Sample]) -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)

@@ -37,6 +37,7 @@ def protocols(
 
 def _describe(row: Protocol) -> None:
     from zsad.data.catalog import find
+    from zsad.methods.table import method_class
 
     out.print(f"[bold]{row.name}[/]: trained on {plain(row.trained_on)}", soft_wrap=True)
     titles = [f"{find(target).title} ({target})" for target in row.targets]
@@ -51,7 +52,7 @@ def _describe(row: Protocol) -> None:
     places = ", ".join(f"DATA/{images.dataset}" for images in row.trains)
     out.print(
         f"with {places}, and what is to be tested beside: "
-        f"zsad train --protocol {row.name} --root DATA --method {row.methods[0]} --backbone clip-vit-l-14-336 "
-        "--out own.safetensors",
+        f"zsad train --protocol {row.name} --root DATA --method {row.methods[0]} "
+        f"--backbone {method_class(row.methods[0]).reference.backbone} --out own.safetensors",
         soft_wrap=True,
     )

@@ -5,12 +5,12 @@ How, is a row of :data:`WAYS`; whose images, says :attr:`zsad.methods.recipe.Rec
 
 - "kinds", ByChelsea/VAND-APRIL-GAN at f13b8a6, dataset.py:98-144: a kind of defect (or "good"), each as likely, and an
   image of it, four times; a fifth of the images of MVTec AD, none of VisA (train.py:81-85 and 170, train.sh). hq-deng/
-  AnoVL has the same function and never calls it.
+  AnoVL has the same function at a rate of -1, which is never.
 - "images", caoyunkang/AdaCLIP at e27ee32, dataset/base_dataset.py:54-109: four different images; a fifth of those of
   MVTec AD, none of other sets (dataset/mvtec.py:15). The label stays that of the image that was replaced, whatever the
   four show; its classification loss reads it (method/trainer.py:120-126).
 - "alike", AlirezaSalehy/Crane at 39181f9, dataset/dataset.py:86-128 and 262-266: four normal images in four cases of
-  five, else four anomalous ones (the kind is drawn once, though the comment beside it speaks of each); of seven classes
+  five, else four anomalous ones (the kind is drawn once, though half of them normal, as the comment says, fits four draws); of seven classes
   of MVTec AD; off (train.py:187).
 
 The release of AA-CLIP alters every image anew in every epoch (Mwxinnn/AA-CLIP at 53db195, dataset/__init__.py:30-94):

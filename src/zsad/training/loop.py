@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ import torch
 
 from zsad.data.dataset import Notes
 from zsad.data.reading import Reading
+from zsad.errors import ZsadError
 from zsad.methods.base import Method, nothing_to_learn
 from zsad.methods.recipe import make_optimizer, set_rates
 from zsad.training.augment import drawn
@@ -44,7 +46,7 @@ class Keeper(Protocol):
         ...
 
     def epoch_done(self, method: Method, stage: int, epoch: int, stages: int, terms: Mapping[str, float]) -> None:
-        """Called after an epoch, before its state is saved: numbers from 1, mean terms. After a resume, perhaps again."""
+        """Called after an epoch, before its state is saved: numbers from 1, mean terms; again if it is done again."""
         ...
 
     def final(self, method: Method) -> None:
@@ -88,7 +90,8 @@ def train(
 
     Raises:
         ZsadError: If labels or masks are missing, a file cannot be read, the plan does not fit the method or the
-            device, there is no room for features, or images of several shapes are to be kept as they are.
+            device, there is no room for features, images of several shapes are to be kept as they are, or the loss is
+            no finite number.
     """
     plan = plan or Plan()
     check(samples)
@@ -190,11 +193,13 @@ class _Training:
             optimizer.load_state_dict(state["optimizer"])
             self.hardware.restore_scaler(state["scaler"])
         running = _Running(course, source, optimizer, Clock())
-        self.method.train()
         stage = at.stage
-        while at.stage == stage:
-            at = self._epoch(running, at)
-        self.method.eval()
+        self.method.train()
+        try:
+            while at.stage == stage:
+                at = self._epoch(running, at)
+        finally:
+            self.method.eval()
         return at
 
     def _epoch(self, running: _Running, at: _At) -> _At:
@@ -226,6 +231,8 @@ class _Training:
         set_rates(optimizer, course.recipe, at.epoch, course.epochs, course.rate, done)
         torch.manual_seed(seed_of(self.plan.seed, at.stage, at.epoch, at.step, self.hardware.rank))
         terms = take_step(self.method, course.stage, optimizer, parts, self.hardware, self.plan.clip)
+        if not all(map(math.isfinite, terms.values())):
+            raise _diverged(at.number + 1, terms)
         sums = {name: at.sums.get(name, 0.0) + count * value for name, value in terms.items()}
         after = _At(at.stage, at.epoch, at.step + 1, at.number + 1, sums)
         self.told.step(self._report(running, after, terms, count))
@@ -251,6 +258,14 @@ class _Training:
             }
             self.told.keeper.save(state)
         return at
+
+
+def _diverged(step: int, terms: Mapping[str, float]) -> ZsadError:
+    words = ", ".join(f"{name} {value}" for name, value in terms.items())
+    return ZsadError(
+        f"the loss is not a finite number in step {step} ({words}); train with a smaller --rate, with cut gradients "
+        "(--set clip=1), or in --precision float32"
+    )
 
 
 class Clock:

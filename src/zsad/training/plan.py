@@ -26,7 +26,7 @@ class Plan:
     accumulate: int = 1  # parts that a batch is computed in, one after the other; the step is that of the whole batch
     clip: float = 0.0  # norm that the gradient of all parameters together is cut to; 0: as published
     precision: str = "float32"  # of what can do with less: "bf16", or on a GPU "fp16"; parameters stay float32
-    seed: int = 111  # that of the released code
+    seed: int = 111  # that of most released code
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "rate", "slow"):

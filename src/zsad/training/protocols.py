@@ -2,6 +2,7 @@
 
 Facts are from the papers' sections and, at the commits that the methods' files name, from the released scripts; where
 the two differ, the row's notes say both. All train on the test split: that is where anomalous images with masks are.
+The papers of APRIL-GAN, CLIP-AD, FAPrompt, AdaCLIP and AA-CLIP were not at hand: their rows rest on scripts and READMEs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Protocol:
 
     name: str
     trains: tuple[Images, ...]  # together
-    targets: tuple[str, ...]  # datasets; which of them a paper tests: `zsad data list NAME`
+    targets: tuple[str, ...]  # datasets; no method was tested on more than these with it, several on fewer
     methods: tuple[str, ...]  # that were published with it
     source: str
     settings: Settings = field(default_factory=dict)  # of methods that have others than usual on this training set
@@ -55,10 +56,14 @@ INDUSTRIAL = ("mpdd", "btad", "ksdd", "dagm", "dtd")
 BRAINS = ("headct", "brainmri", "br35h")
 OTHER_MEDICAL = ("isic", "clinicdb", "colondb", "kvasir", "endo", "tn3k")
 
-#: What was chosen by the training set: APRIL-GAN train.sh:2-5 and 9-12, train.py:81-85 (mosaics of MVTec AD only);
-#: VisualAD scripts/CLIP.sh:92-97 and 104-109
-ON_MVTEC: Settings = {"aprilgan": {"epochs": 3, "mosaic": 0.2}, "visualad": {"epochs": 2}}
-ON_VISA: Settings = {"aprilgan": {"epochs": 15, "mosaic": 0.0}, "visualad": {"epochs": 1}}
+#: What was chosen by the training set: APRIL-GAN train.sh:2-5 and 9-12; VisualAD scripts/CLIP.sh:92-97 and 104-109
+ON_MVTEC: Settings = {"aprilgan": {"epochs": 3}, "visualad": {"epochs": 2}}
+ON_VISA: Settings = {"aprilgan": {"epochs": 15}, "visualad": {"epochs": 1}}
+
+CLUSTERS = (
+    "on VisA its clusters have eps=1.5 and min_samples=25 (util/prompt_ensemble.py:77): add --set eps=1.5 "
+    "--set min_samples=25, and say 0.5 and 15 in the test."
+)
 
 _ROWS = (
     Protocol(
@@ -66,17 +71,20 @@ _ROWS = (
         (Images("mvtec"),),
         ("visa", *INDUSTRIAL, *BRAINS, "covid19", *OTHER_MEDICAL),
         ("anomalyclip", "crane", "vip2clip", "aprilgan", "clipad", "faprompt"),
-        "AnomalyCLIP Sec. 4.1 and A.1, train.sh:33; Crane Sec. 5.1 and App. A, reproduce.sh:23; ViP2-CLIP Sec. "
-        "Implementation Details and App. B.3; APRIL-GAN train.sh:2; CLIP-AD train_SDP_plus.sh:10; FAPrompt train.sh:13",
+        "AnomalyCLIP Sec. 4.1 and A.1, train.sh:33; Crane Sec. 5.1 and App. A, reproduce.sh:23; ViP2-CLIP Sec. 5.1, "
+        "App. B.1 and B.3; APRIL-GAN train.sh:2; CLIP-AD train_SDP_plus.sh:10; FAPrompt train.sh:13",
         ON_MVTEC,
         (
             "MVTec AD itself is tested by the protocol visa.",
-            "Crane: the released test of the medical sets with a guide takes epoch 1 (test.sh:33), whose name inside "
-            "the file says epoch 4; the paper says five epochs. For DAGM, reproduce.sh:42 takes the weights of VisA "
-            "and test.sh:31 those of MVTec AD, as the paper says.",
-            "ViP2-CLIP: the paper tests all of these but Endo, TN3K and COVID-19; test.sh tests Endo and TN3K as well. "
-            "train.sh trains on VisA only.",
-            "CLIP-AD: test_SDP_plus.sh:7, 24 and 29 test VisA, ISIC and CVC-ClinicDB with these weights; see clipad.",
+            "Crane tests neither COVID-19, Kvasir nor Endo. The released tests of the medical sets with a guide take "
+            "epoch 1 (test.sh:33, reproduce.sh:43), which the file itself calls epoch 4, and epoch 5 of either "
+            "training epoch 12; the paper says five epochs (Sec. 5.3, of its ablations). For DAGM, reproduce.sh:42 "
+            "takes the weights of VisA and test.sh:31 those of MVTec AD, as the paper says.",
+            "ViP2-CLIP: the paper tests all of these but Endo, TN3K and COVID-19; test.sh tests Endo and TN3K as "
+            "well, and MVTec AD itself, which is not zero-shot (test.sh:45-48). train.sh trains on VisA only.",
+            "APRIL-GAN: its script tests VisA only (test_zero_shot.sh:2). FAPrompt also tests AITEX, ELPV and LAG.",
+            "CLIP-AD: test_SDP_plus.sh:7, 24 and 29 test VisA, ISIC and CVC-ClinicDB with these weights; see clipad. "
+            "On VisA the test has --set eps=1.5 --set min_samples=25 --set sigma=2 (util/prompt_ensemble.py:77).",
             "FAPrompt: test.sh:14 tests SDD with weights of another name (visa_full3_bias/epoch_7.pth).",
         ),
     ),
@@ -85,15 +93,14 @@ _ROWS = (
         (Images("visa"),),
         ("mvtec",),
         ("anomalyclip", "crane", "vip2clip", "aprilgan", "clipad", "faprompt"),
-        "AnomalyCLIP Sec. 4.1 and A.1, train.sh:14; Crane Sec. 5.1 and App. A, reproduce.sh:24; ViP2-CLIP Sec. "
-        "Implementation Details and App. B.3, train.sh:21; APRIL-GAN train.sh:9; CLIP-AD train_SDP_plus.sh:2; FAPrompt "
+        "AnomalyCLIP Sec. 4.1 and A.1, train.sh:14; Crane Sec. 5.1 and App. A, reproduce.sh:24; ViP2-CLIP Sec. 5.1, "
+        "App. B.1 and B.3, train.sh:21; APRIL-GAN train.sh:9; CLIP-AD train_SDP_plus.sh:2; FAPrompt "
         "train.sh:31",
         ON_VISA,
         (
             "AnomalyCLIP: the comment above both trainings of train.sh says VisA, the second trains on MVTec AD.",
             "FAPrompt: this training is commented out in train.sh, and calls a train_cls.py that was not released.",
-            "CLIP-AD: on VisA its clusters have eps=1.5 and min_samples=25 (util/prompt_ensemble.py:77): add "
-            "--set eps=1.5 --set min_samples=25, and say 0.5 and 15 in the test.",
+            f"CLIP-AD: {CLUSTERS}",
         ),
     ),
     Protocol(
@@ -105,8 +112,8 @@ _ROWS = (
         ON_VISA,
         (
             "VisA itself is tested by the protocol visualad-visa. CLIP.sh tests MVTec AD only, the paper all of these.",
-            "One epoch for the released backbone, CLIP ViT-L/14@336; the paper does not say how many, the bare command "
-            "line has 15. Batches of 8 (Sec. 4.1, CLIP.sh).",
+            "One epoch for the released backbone, CLIP ViT-L/14@336; the paper's appendix, which may say how many, was "
+            "not at hand, and the bare command line has 15. Batches of 8 (Sec. 4.1, CLIP.sh).",
         ),
     ),
     Protocol(
@@ -123,7 +130,8 @@ _ROWS = (
         ("mvtec", "btad", "mpdd", *BRAINS, "isic", "colondb", "clinicdb", "tn3k"),
         ("afrclip",),
         "AFR-CLIP Sec. Experimental Setup; no code was released",
-        notes=("VisA itself is tested by the protocol afrclip-visa. 100 epochs with batches of 4 for both trainings.",),
+        notes=("VisA itself is tested by the protocol afrclip-visa. 100 epochs with batches of 4 for both trainings. "
+            "Which split is trained on the paper does not say; the test split, as elsewhere.",),
     ),
     Protocol(
         "afrclip-visa",
@@ -140,7 +148,7 @@ _ROWS = (
         "AA-CLIP scripts.sh:2 and 5, train.py:190, dataset/metadata/VisA/full-shot.jsonl (962 normal, 1,200 anomalous)",
         notes=(
             "The script also tests CVC-300, which the catalog does not have.",
-            "README.md: the defaults were chosen on VisA. The paper was not at hand.",
+            "README.md: the defaults were chosen on VisA.",
         ),
     ),
     Protocol(
@@ -150,7 +158,8 @@ _ROWS = (
         ("clipad",),
         "CLIP-AD train_SDP_plus.sh:2, test_SDP_plus.sh:2, 14 and 19",
         notes=(
-            "SDP+. VisA, ISIC and CVC-ClinicDB are tested by the protocol mvtec. The paper was not at hand.",
+            "SDP+. VisA, ISIC and CVC-ClinicDB are tested by the protocol mvtec.",
+            f"With --backbone clip-vit-b-16-plus-240-e31 (train_SDP_plus.sh:5); {CLUSTERS}",
             "For medical sets the script asks for other sentences, which are in a supplement.",
         ),
     ),
@@ -183,13 +192,12 @@ _ROWS = (
         (Images("mvtec"), Images("colondb")),
         ("visa", *INDUSTRIAL, *BRAINS, "isic", "clinicdb", "kvasir", "endo", "tn3k"),
         ("vip2clip", "adaclip"),
-        "ViP2-CLIP App. C.3 and Table 9; AdaCLIP train.sh:8, test.sh:5-16",
-        {"adaclip": {"mosaic": 0.2}},
-        (
+        "ViP2-CLIP App. C.3 and Table 9; AdaCLIP train.sh:8, test.sh:5-16, README.md:21-22 (corrects its paper)",
+        notes=(
             "ViP2-CLIP tests the medical ones but TN3K; AdaCLIP all but Kvasir and Endo.",
             "AdaCLIP: README.md pairs MVTec AD with ClinicDB in its table of weights, with ColonDB in its text. The "
             "best epoch on VisA is kept (train.py:118-127); here the choice never looks at a tested set. Mosaics are "
-            "of MVTec AD only (dataset/mvtec.py:15); here the chance is the same for all images.",
+            "of MVTec AD only (dataset/mvtec.py:15), here too.",
         ),
     ),
     Protocol(
@@ -197,9 +205,8 @@ _ROWS = (
         (Images("visa"), Images("clinicdb")),
         ("mvtec", "colondb"),
         ("vip2clip", "adaclip"),
-        "ViP2-CLIP App. C.3 and Table 9; AdaCLIP train.sh:11, test.sh:22-23",
-        {"adaclip": {"mosaic": 0.0}},
-        (
+        "ViP2-CLIP App. C.3 and Table 9; AdaCLIP train.sh:11, test.sh:22-23, README.md:21-22 (corrects its paper)",
+        notes=(
             "ViP2-CLIP tests CVC-ColonDB with it.",
             "AdaCLIP: README.md pairs VisA with ColonDB in its table of weights, with ClinicDB in its text. The best "
             "epoch on MVTec AD is kept, which is then tested; here the choice never looks at a tested set.",
