@@ -499,10 +499,29 @@ def test_only_the_main_process_writes(out):
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     with begin(out, main=False, final="best") as other:
         assert other.load()["number"] == 1
-        epoch(other, 2, 0.4)
+        epoch(other, 2, 0.6)
         other.finish()
         method = Fake()
         other.final(method)
         assert method.value.item() == 1.0 and not other.finished
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
     assert load_file(out / "checkpoints" / "stage-1-epoch-001.safetensors")["value"].item() == 1.0
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n1,2\n", ",".join(log_module.COLUMNS) + "\n1,1,1,0,0,0,0,9\n"])
+def test_a_damaged_log_does_not_stop_a_training(tmp_path, text):
+    (tmp_path / "log.csv").write_text(text)
+    log = log_module.Log(tmp_path / "log.csv", 1)
+    log.add(step(2, focal=0.5), 1.0)
+    log.close()
+    with (tmp_path / "log.csv").open(newline="") as file:
+        assert [(row["step"], row["focal"]) for row in csv.DictReader(file)] == [("2", "0.5")]
+
+
+@pytest.mark.parametrize("name", ["run.json", "environment.json"])
+@pytest.mark.parametrize("text", ["[]", "{}", "null", "3", "[1]", "not JSON"])
+def test_a_damaged_note_is_named_with_the_ways_out(tmp_path, name, text):
+    begin(tmp_path / "own.run").close()
+    (tmp_path / "own.run" / name).write_text(text)
+    with pytest.raises(ZsadError, match=rf"{name} is not that of a run.*--overwrite"):
+        begin(tmp_path / "own.run")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from zsad.evaluate import score_samples
 from zsad.methods.base import Method
 from zsad.methods.table import build
 from zsad.table import class_row, table, write_csv
-from zsad.training import Cache, Plan, Step, train
+from zsad.training import Cache, Plan, Step, source, train
 from zsad.training.hardware import Hardware
 from zsad.training.images import Images
 from zsad.training.plan import courses
@@ -84,6 +86,21 @@ def test_parts_of_a_batch_train_the_weights_of_the_whole(samples: list[Sample]) 
     whole, parts = state_after(samples), state_after(samples, accumulate=3)
     assert apart(whole, parts) < 1e-5  # sums are rounded in another order
     assert apart(whole, state_after(samples, batch_size=2)) > 1e-4
+
+
+def test_a_term_that_is_a_sum_over_the_batch_stays_one_in_parts(samples: list[Sample]) -> None:
+    """FAPrompt's prior."""
+
+    def first(accumulate: int) -> dict[str, float]:
+        torch.manual_seed(0)
+        method, seen = build("faprompt", weights.load("tiny"), selected=5), []
+        train(method, samples, SIZE, Plan(epochs=1, batch_size=len(samples), accumulate=accumulate), seen.append)
+        return dict(seen[0].terms)
+
+    whole = first(1)
+    assert whole["prior"] > 0
+    for accumulate in (2, 4):
+        assert first(accumulate) == pytest.approx(whole, rel=1e-4)
 
 
 def test_bf16_trains_nearly_the_same_weights_and_keeps_them_in_float32(samples: list[Sample]) -> None:
@@ -322,6 +339,42 @@ def test_images_of_one_shape_are_trained_on_as_they_are_and_others_refused(
         ZsadError, match=r"48 x 88 pixels.* 64 x 64; training needs one shape, which fit pad or stretch"
     ):
         train(untrained(), elongated(samples, tmp_path, 5)[::-1], SIZE, Plan(epochs=1), reading=keep)
+
+
+@pytest.mark.parametrize("first", [0, 4])
+def test_images_of_several_shapes_are_refused_also_where_some_are_on_disk(
+    samples: list[Sample], tmp_path: Path, first: int
+) -> None:
+    """Grids of 6 x 11 and 11 x 6 have as many patches, and masks as many pixels."""
+    flat, files = [], []
+    for i, sample in enumerate(samples[:8]):
+        for kind in ("image", "mask"):
+            if file := getattr(sample, kind):
+                with Image.open(file) as image:
+                    box = (0, 0, image.width, image.height // 2) if i < 4 else (0, 0, image.width // 2, image.height)
+                    image.crop(box).save(tmp_path / f"{kind}{i}.png")
+        mask = tmp_path / f"mask{i}.png" if sample.mask else None
+        flat.append(dataclasses.replace(sample, image=tmp_path / f"image{i}.png", mask=mask))
+    files = flat[first : first + 4]
+    assert {sample.label for sample in files} == {0, 1}
+    keep, cache = Reading(fit="keep"), Cache("disk", tmp_path / "cache")
+    train(untrained(), files, SIZE, Plan(epochs=1), reading=keep, cache=cache)
+    for order in (flat, flat[::-1]):
+        with pytest.raises(ZsadError, match=r"fit pad or stretch gives one shape|training needs one shape"):
+            train(untrained(), order, SIZE, Plan(epochs=1), reading=keep, cache=cache)
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept_under_its_old_contents(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = []
+    for i, sample in enumerate(samples):
+        shutil.copy(sample.image, tmp_path / f"{i}.png")
+        copies.append(dataclasses.replace(sample, image=tmp_path / f"{i}.png"))
+    copied = partial(shutil.copy, samples[0].image, tmp_path / "3.png")  # after it was looked for, before it is read
+    monkeypatch.setattr(source, "_must_have_room", lambda opening: copied())
+    with pytest.raises(ZsadError, match=r"3\.png, or its mask, was changed while it was read"):
+        train(untrained(), copies, SIZE, Plan(epochs=1), cache=Cache("disk", tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("mode", ["memory", "none"])

@@ -238,6 +238,7 @@ def _train(config: TrainConfig, to: Path, overwrite: bool) -> None:
             if kept.finished and to.exists():
                 out.print(f"{plain(to)} is finished; --overwrite trains again, --out names another", soft_wrap=True)
                 return
+            ready.method.seen = seen_digest(ready.samples)  # before the run: checkpoints of epochs tell it as well
             with Watch() as watch:
                 run(
                     ready.method,
@@ -253,7 +254,6 @@ def _train(config: TrainConfig, to: Path, overwrite: bool) -> None:
                     watch.encoding,
                     tell_how,
                 )
-            ready.method.seen = seen_digest(ready.samples)
             if state.is_main_process:
                 ready.method.save(to)
                 kept.finish()

@@ -52,6 +52,7 @@ class Stage:
     encode: Callable[[Tensor], Features]  # as Method.encode
     loss: Callable[..., dict[str, Tensor]]  # as Method.loss, on what `encode` gave
     learns: tuple[str, ...] = ("",)  # beginnings of the names of the parameters that it trains
+    sums: tuple[str, ...] = ()  # terms of the loss that are sums over the batch; the others are means
 
     @property
     def encoding(self) -> dict[str, Any]:

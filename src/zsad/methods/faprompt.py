@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from zsad.backbones.clip import CLIP
 from zsad.errors import ZsadError
 from zsad.maps import cosines, probabilities, smooth, upsample
-from zsad.methods.base import Reference
+from zsad.methods.base import Reference, Stage
 from zsad.methods.features import TowerFeatures
 from zsad.methods.losses import dice, focal
 from zsad.methods.prompts import UNUSED, DeepTokens, encode_with_context, released_lengths
@@ -210,6 +210,11 @@ class FAPrompt(BehindTower):
         return (image + (2 * first + last) / 3) / 2
 
     # Training
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """One, whose `prior` is a sum over the batch, as released."""
+        return (Stage(self.recipe, self.encode, self.loss, sums=("prior",)),)
 
     def loss(
         self, features: TowerFeatures, masks: Tensor, labels: Tensor, class_names: Sequence[str] | None = None

@@ -10,8 +10,8 @@ How, is a row of :data:`WAYS`; whose images, says :attr:`zsad.methods.recipe.Rec
   MVTec AD, none of other sets (dataset/mvtec.py:15). The label stays that of the image that was replaced, whatever the
   four show; its classification loss reads it (method/trainer.py:120-126).
 - "alike", AlirezaSalehy/Crane at 39181f9, dataset/dataset.py:86-128 and 262-266: four normal images in four cases of
-  five, else four anomalous ones (the kind is drawn once, though half of them normal, as the comment says, fits four draws); of seven classes
-  of MVTec AD; off (train.py:187).
+  five, else four anomalous ones (the kind is drawn once, though half of them normal, as the comment says, fits four
+  draws); of seven classes of MVTec AD; off (train.py:187).
 
 The release of AA-CLIP alters every image anew in every epoch (Mwxinnn/AA-CLIP at 53db195, dataset/__init__.py:30-94):
 "moves" in both of its trainings, "colours" in the second (:class:`zsad.data.altered.Altered`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
@@ -24,6 +25,7 @@ _NUMERIC = (
     "git_dirty",
     "device",
     "threads",
+    "processes",
     "torch",
     "numpy",
     "pillow",
@@ -40,7 +42,7 @@ def environment(device: str | torch.device = "cpu") -> dict[str, Any]:
 
     Returns:
         When and by which command it was started; versions of Python, of zsad and of every package that is loaded; the
-        device's name and the number of CPU threads; the git revision of zsad, see :func:`revision`.
+        device's name, the numbers of CPU threads and of processes; the git revision of zsad, see :func:`revision`.
     """
     return {
         "started": now(),
@@ -51,6 +53,7 @@ def environment(device: str | torch.device = "cpu") -> dict[str, Any]:
         **revision(Path(zsad.__file__).parent),
         "device": device_name(torch.device(device)),
         "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "packages": packages(),
     }
 
@@ -62,7 +65,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     >>> changes(before, after)
     ['torch 2.11 in place of 2.10']
     """
-    before, after = ({**found["packages"], **found} for found in (old, new))
+    before, after = ({**found.get("packages", {}), **found} for found in (old, new))
     differ = [key for key in _NUMERIC if key in before and key in after and before[key] != after[key]]
     return [f"{key} {after[key]} in place of {before[key]}" for key in differ]
 

@@ -7,8 +7,10 @@ import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from zsad.errors import ZsadError
 from zsad.methods.base import Method
 from zsad.methods.checkpoints import load_strictly
 from zsad.writing import whole
@@ -36,7 +38,9 @@ class Epochs:
         found = {name: loss for name, loss in self.losses.items() if loss is not None}
         return min(found, key=lambda name: _rank(found[name]), default=None)  # the first of equal ones
 
-    def add(self, method: Method, stage: int, epoch: int, stages: int, terms: Mapping[str, float]) -> None:
+    def add(
+        self, method: Method, stage: int, epoch: int, stages: int, terms: Mapping[str, float], write: bool = True
+    ) -> None:
         """Write the checkpoint of an epoch. Done again, it takes the place of the first time.
 
         Args:
@@ -45,11 +49,13 @@ class Epochs:
             epoch: From 1 in each stage.
             stages: How many there are.
             terms: Means of the terms of the loss over the epoch.
+            write: Whether this process does; the others remember the loss.
         """
         name = f"stage-{stage}-epoch-{epoch:03d}.safetensors"
-        method.save(self._folder / "checkpoints" / name)
+        if write:
+            method.save(self._folder / "checkpoints" / name)
         self.losses[name] = sum(terms.values()) if stage == stages else None
-        if self.best is not None:
+        if write and self.best is not None:
             self._note(self.best)
 
     def prune(self, needed: Collection[str | None]) -> None:
@@ -63,11 +69,15 @@ class Epochs:
         """Put what the best epoch learned into the method.
 
         Raises:
-            ZsadError: If the file does not fit the method.
+            ZsadError: If the file cannot be read, or does not fit the method.
         """
-        note = json.loads((self._folder / "best.json").read_text(encoding="utf-8"))
-        path = self._folder / "checkpoints" / note["checkpoint"]
-        load_strictly(method, load_file(path), str(path))
+        assert self.best is not None, "an epoch of the last stage comes first"
+        path = self._folder / "checkpoints" / self.best
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ZsadError(f"{path}, the best epoch, cannot be read ({error}); --overwrite trains again") from error
+        load_strictly(method, tensors, str(path))
 
     def _note(self, best: str) -> None:
         shown = {name: loss if loss is None or math.isfinite(loss) else None for name, loss in self.losses.items()}

@@ -69,7 +69,15 @@ def _read(path: Path, steps: int) -> tuple[Sequence[str], list[dict[str, str]]]:
     """The columns, and the rows up to a step without what a kill or a loss of power left of later ones."""
     text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "") if path.exists() else ""
     lines = csv.DictReader(io.StringIO(text, newline=""))
-    return lines.fieldnames or COLUMNS, [row for row in lines if None not in row.values() and _step(row) <= steps]
+    columns = lines.fieldnames or []
+    if not set(COLUMNS) <= set(columns):  # damaged, and nothing that a training needs
+        return COLUMNS, []
+    return columns, [row for row in lines if _whole(row) and _step(row) <= steps]
+
+
+def _whole(row: Mapping[Any, Any]) -> bool:
+    """Whether a row has as many cells as there are columns."""
+    return None not in row and None not in row.values()
 
 
 def _step(row: Mapping[str, str]) -> float:

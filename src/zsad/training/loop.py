@@ -72,7 +72,8 @@ def train(
 
     The frozen tower runs once per image where its features are kept, else once per epoch. All that is random depends on
     the seed and on the number of the step or epoch alone, so that a training that was stopped goes on as if it had not
-    been. The decision thresholds are set to the best F1 on the same samples at the end.
+    been. The decision thresholds are set to the best F1 on the same samples at the end. What a program has told
+    accelerate of this process before, such as a precision, is forgotten.
 
     Args:
         method: On the device to train on.
@@ -169,7 +170,7 @@ class _Training:
         if self.told.keeper:
             self.hardware.wait()  # what the main process has written, all may read
             self.told.keeper.final(self.method)
-        self.method.thresholds = best_thresholds(self.method, self._all(source))
+        self.method.thresholds = best_thresholds(self.method.eval(), self._all(source))
 
     def _source(self, course: Course) -> Source:
         images = replace(self.images, encode=course.stage.encode)
@@ -191,7 +192,7 @@ class _Training:
         optimizer = self.hardware.prepared(make_optimizer(parameters, course.recipe, course.rate))
         if state and state["optimizer"]:
             optimizer.load_state_dict(state["optimizer"])
-            self.hardware.restore_scaler(state["scaler"])
+        self.hardware.restore_scaler(state["scaler"] if state else {})
         running = _Running(course, source, optimizer, Clock())
         stage = at.stage
         self.method.train()
@@ -199,7 +200,7 @@ class _Training:
             while at.stage == stage:
                 at = self._epoch(running, at)
         finally:
-            self.method.eval()
+            self.method.eval().zero_grad()
         return at
 
     def _epoch(self, running: _Running, at: _At) -> _At:

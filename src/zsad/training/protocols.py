@@ -2,7 +2,7 @@
 
 Facts are from the papers' sections and, at the commits that the methods' files name, from the released scripts; where
 the two differ, the row's notes say both. All train on the test split: that is where anomalous images with masks are.
-The papers of APRIL-GAN, CLIP-AD, FAPrompt, AdaCLIP and AA-CLIP were not at hand: their rows rest on scripts and READMEs.
+The papers of APRIL-GAN, CLIP-AD, FAPrompt, AdaCLIP and AA-CLIP were not at hand; scripts and READMEs were.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Protocol:
 
     name: str
     trains: tuple[Images, ...]  # together
-    targets: tuple[str, ...]  # datasets; no method was tested on more than these with it, several on fewer
+    targets: tuple[str, ...]  # datasets of the catalog; several methods were tested on fewer of them
     methods: tuple[str, ...]  # that were published with it
     source: str
     settings: Settings = field(default_factory=dict)  # of methods that have others than usual on this training set

@@ -159,8 +159,7 @@ class Run:
 
     def epoch_done(self, method: Method, stage: int, epoch: int, stages: int, terms: Mapping[str, float]) -> None:
         """Write the checkpoint of an epoch: see :meth:`zsad.training.epochs.Epochs.add`."""
-        if self._main:
-            self._epochs.add(method, stage, epoch, stages, terms)
+        self._epochs.add(method, stage, epoch, stages, terms, write=self._main)
 
     def final(self, method: Method) -> None:
         """Put the best epoch's weights in place, if they are to be the result; the main process has written by then."""
@@ -216,9 +215,11 @@ class Run:
 
     def _go_on(self, here: dict[str, Any]) -> None:
         """Note with what an earlier run goes on."""
-        starts = self._read("environment.json")
         if self.finished:
             return
+        starts = self._read("environment.json")
+        if not (isinstance(starts, list) and starts and all(isinstance(start, dict) for start in starts)):
+            raise ZsadError(f"{self.folder / 'environment.json'} is not that of a run; {WAYS}")
         for change in changes(starts[-1], here):
             self._say(f"{self.folder} goes on with {change}; its numbers may differ from those of an unbroken run")
         self._write("environment.json", json.dumps([*starts, here], indent=2) + "\n")
@@ -234,7 +235,10 @@ class Run:
         return self.folder / "run.json"
 
     def _note(self) -> dict[str, Any]:
-        return dict(self._read("run.json"))
+        note = self._read("run.json")
+        if not isinstance(note, dict) or not {"data_sha256", "finished"} <= note.keys():
+            raise ZsadError(f"{self._note_file} is not that of a run; {WAYS}")
+        return note
 
     def _write_note(self, note: Mapping[str, Any]) -> None:
         self._write("run.json", json.dumps(note, indent=2) + "\n")

@@ -26,7 +26,7 @@ CHUNK = 64 * 2**20  # bytes of features that are encoded before they are written
 AGREE = 1e-3  # kept and computed features may differ by this share of the largest value: devices and threads round
 
 Progress = Callable[[int, int], None]  # images encoded, and how many are to be encoded
-Rows = dict[str, Tensor]  # of some samples: the tensors of their features, and "mask", bits in bytes
+Rows = dict[str, Tensor]  # of some samples: the tensors of their features, and "mask", each row's bits in bytes
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class Source:
     def _held(self, chosen: Sequence[int]) -> Encoded:
         assert self.kept is not None and self.like is not None
         rows, seen = self.kept.rows(chosen), [self.samples[i] for i in chosen]
-        height, width = self.like.size
-        bits = np.unpackbits(rows.pop("mask").numpy(), axis=1, count=height * width)
-        masks = torch.from_numpy(bits.astype(bool)).view(-1, height, width)
+        masks = torch.from_numpy(np.unpackbits(rows.pop("mask").numpy(), axis=2, count=self.like.size[1]).astype(bool))
+        if masks.shape[1:] != self.like.size:
+            raise _other_shape(seen[0])
         tensors: dict[str, Any] = {name: tensor.float() for name, tensor in rows.items()}
         labels = torch.tensor([sample.label for sample in seen])
         return Encoded(replace(self.like, **tensors), masks, labels, [sample.class_name for sample in seen])
@@ -157,9 +157,10 @@ def open_source(
 ) -> Source:
     """A source for one stage of a training; features that are to be kept are computed here.
 
-    "auto" reads from disk what is all there; else it keeps up to :data:`MEMORY` in memory, else on disk what there is
-    room for, else nothing; nothing either where images are altered in every epoch. Several processes share what is on
-    disk, and keep nothing in memory. The first image is always encoded, and compared with what the cache says of it.
+    "auto" reads from disk what is all there; else it keeps up to :data:`MEMORY`, and half of what is free, in memory,
+    else on disk what there is room for, else nothing; nothing either where images are altered in every epoch. Several
+    processes share what is on disk, and keep nothing in memory. The first image is always encoded, and compared with
+    what the cache says of it.
 
     Raises:
         ZsadError: If a file cannot be read, there is no room, or the cache holds something else than the tower says.
@@ -204,7 +205,8 @@ def mode_of(opening: Opening) -> str:
     needed = opening.one * len(opening.samples)
     if mode == "memory" and not alone:
         raise ZsadError("several processes share features on disk, not in memory; use --cache disk, or one process")
-    if mode == "memory" and needed > psutil.virtual_memory().available:
+    free = psutil.virtual_memory().available
+    if mode == "memory" and needed > free:
         raise ZsadError(f"{_gigabytes(needed)} of features do not fit into memory; use --cache disk or --cache none")
     if mode != "auto":
         return mode
@@ -212,7 +214,7 @@ def mode_of(opening: Opening) -> str:
         return "none"
     if not opening.missing:
         return "disk"
-    if alone and needed <= MEMORY:
+    if alone and needed <= min(MEMORY, free / 2):
         return "memory"
     return "disk" if opening.one * len(opening.missing) <= opening.room else "none"
 
@@ -236,6 +238,7 @@ def _disk(opening: Opening) -> tuple[Kept, str]:
         held = sum(len(some) for some, _ in waiting)
         if held * opening.one >= CHUNK or some[-1] == share[-1]:
             keys = [opening.keys[i] for some, _ in waiting for i in some]
+            _must_be_unchanged([opening.samples[i] for some, _ in waiting for i in some], keys)
             space.add(keys, {name: torch.cat([rows[name] for _, rows in waiting]) for name in rows})
             waiting = []
     hardware.wait()
@@ -253,6 +256,8 @@ def _encoded(opening: Opening, chosen: Sequence[int]) -> Iterator[tuple[Sequence
     groups = [chosen[i : i + together] for i in range(0, len(chosen), together)]
     encoded, done = opening.images.encoded([[opening.samples[i] for i in group] for group in groups]), 0
     for group, part in zip(groups, encoded, strict=True):
+        if part.features.size != opening.like.size:
+            raise _other_shape(opening.samples[group[0]])
         yield group, _rows(part, opening.cache.dtype)
         done += len(group)
         if opening.progress:
@@ -279,18 +284,32 @@ def _nothing(opening: Opening) -> tuple[None, str]:
 def _rows(encoded: Encoded, dtype: str) -> Rows:
     """As they are kept."""
     kept = {name: tensor.to(DTYPES[dtype]) for name, tensor in encoded.features.tensors().items()}
-    return {**kept, "mask": torch.from_numpy(np.packbits(encoded.masks.flatten(1).numpy(), axis=1))}
+    return {**kept, "mask": torch.from_numpy(np.packbits(encoded.masks.numpy(), axis=2))}
 
 
 def _must_agree(kept: Rows, computed: Rows) -> None:
     """Raise a ZsadError if the cache holds something else than the tower says."""
     for name, tensor in computed.items():
         a, b = kept[name].double(), tensor.double()
-        if a.shape != b.shape or (b.numel() and (a - b).abs().max() > AGREE * b.abs().max()):
+        if a.shape != b.shape or (b.numel() and not (a - b).abs().max() <= AGREE * b.abs().max()):
             raise ZsadError(
                 "the cache holds other features than the tower computes now: it is damaged, or something that its keys "
                 "do not know has changed; zsad cache list shows what is there, zsad cache clear removes it"
             )
+
+
+def _must_be_unchanged(samples: Sequence[Sample], keys: Sequence[str]) -> None:
+    """Raise a ZsadError if a file is not any more what it was when its key was made: nobody knows what was read."""
+    for sample, before, now in zip(samples, keys, sample_keys(samples), strict=True):
+        if before != now:
+            raise ZsadError(f"{sample.image}, or its mask, was changed while it was read; start the training again")
+
+
+def _other_shape(sample: Sample) -> ZsadError:
+    return ZsadError(
+        f"{sample.image}: with fit keep its input has another shape than that of the first image; training needs one "
+        "shape, which fit pad or stretch gives"
+    )
 
 
 def _in_order(parts: Sequence[Encoded], have: Sequence[int], wanted: Sequence[int]) -> Encoded:

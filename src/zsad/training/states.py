@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ import torch
 
 from zsad.writing import whole
 
-_DAMAGED = (OSError, RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError)
+_DAMAGED = (
+    *(OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError),
+    *(struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError),
+)
 
 
 class States:

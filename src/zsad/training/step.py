@@ -61,9 +61,10 @@ def take_step(
         here = data.to(hardware.device)
         with hardware.computing():
             terms = stage.loss(here.features, here.masks, here.labels, here.class_names)
-        hardware.backward(weight * torch.stack([term.float() for term in terms.values()]).sum())
+        weights = {name: float(weight > 0) if name in stage.sums else weight for name in terms}
+        hardware.backward(torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum())
         for name, term in terms.items():
-            told[name] = told.get(name, 0.0) + weight * float(term.detach())
+            told[name] = told.get(name, 0.0) + weights[name] * float(term.detach())
     hardware.step(optimizer, stage.parameters(method), stage.recipe, clip)
     values = hardware.summed(torch.tensor(list(told.values()), dtype=torch.float32, device=hardware.device))
     return dict(zip(told, values.tolist(), strict=True))
