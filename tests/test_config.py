@@ -81,7 +81,7 @@ def test_a_word_that_names_a_key_and_a_switch_is_refused_and_the_long_name_works
         ("data: [[a]]", "data: expected text such as data/mvtec, got ['a']"),
         ("dataset: 2024", "dataset: expected text such as mvtec, got 2024"),
         ("switches: 3", "switches: expected names with values"),
-        ("switches: {half_deep_tokens: yes}", "half_deep_tokens='yes'; expected something like half_deep_tokens=True"),
+        ("switches: {half_deep_tokens: yes}", "half_deep_tokens='yes'; expected something like half_deep_tokens=true"),
         ("reading: {fit: 3}", "reading.fit: expected text such as stretch, got 3"),
         ("epochs: 3\nepochs: 4", '"epochs" stands twice'),
         ("switches: {sigma: 3, sigma: 4}", '"sigma" stands twice'),
@@ -215,3 +215,16 @@ def test_every_field_of_a_plan_is_a_key() -> None:
 def test_yaml_takes_no_tag_that_makes_objects(tmp_path: Path) -> None:
     with pytest.raises(ZsadError):
         yaml_file.read(written(tmp_path, "a: !!python/object/apply:os.getcwd []"))
+
+
+def test_a_single_value_stands_for_a_list_and_nothing_for_an_empty_one(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, "data: one\ntargets:\nswitches: {layers: 24, losses: global}\n"))
+    assert (config.data, config.targets) == (("one",), ())
+    assert config.switches == {"layers": (24,), "losses": ("global",)}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("seed=1" + 30 * "0", "a seed has 64 bits"), ("size=100000", "16384 at most")]
+)
+def test_numbers_out_of_range_are_refused_in_words(word: str, said: str) -> None:
+    assert said in refused(words=(word,))

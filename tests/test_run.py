@@ -50,6 +50,13 @@ def begin(folder, config=CONFIG, images=None, keys=None, **how):
     return Run.begin(folder, config, images, keys or [str(i) for i in range(len(images))], **how)
 
 
+def under_way(folder, **how):
+    """A run that has something to go on from."""
+    with begin(folder, **how) as run:
+        run.load()
+        run.save(state(1))
+
+
 def step(number, stage=1, epoch=1, speed=10.0, **terms):
     return Step(number, 9, stage, epoch, terms or {"focal": 1 / (number + 2), "dice": 0.1 * number}, 1e-3, speed, 1.0)
 
@@ -137,7 +144,7 @@ def test_begun_run_goes_on_and_a_finished_one_says_so(out):
 
 
 def test_another_config_is_refused_with_each_key_and_the_ways_out(out):
-    begin(out).close()
+    under_way(out)
     other = {**CONFIG, "epochs": 5, "switches": {"sigma": 2.0}, "seed": 1}
     with pytest.raises(ZsadError, match=r"another config") as caught:
         begin(out, other)
@@ -152,7 +159,7 @@ def test_keys_that_change_no_result_may_change(out):
 
 
 def test_other_images_are_refused_and_counted(out):
-    begin(out, images=samples(out.parent, 4)).close()
+    under_way(out, images=samples(out.parent, 4))
     with pytest.raises(ZsadError, match=r"other images \(0 came, 1 went, 2 changed, of 4 images\).*--overwrite"):
         begin(out, keys=["0", "other", "other"])
     with pytest.raises(ZsadError, match=r"other images \(in another order, of 4 images\)"):
@@ -160,7 +167,7 @@ def test_other_images_are_refused_and_counted(out):
 
 
 def test_images_may_move_but_a_changed_manifest_is_refused(out):
-    begin(out).close()
+    under_way(out)
     begin(out, images=samples(out.parent / "elsewhere")).close()
     (out / "data.jsonl").write_text("")
     with pytest.raises(ZsadError, match=r"data\.jsonl is missing or was changed"):
@@ -169,7 +176,7 @@ def test_images_may_move_but_a_changed_manifest_is_refused(out):
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "environment.json"])
 def test_file_that_was_damaged_is_named_with_the_ways_out(out, name):
-    begin(out).close()
+    under_way(out)
     (out / name).write_text("[1, ")
     with pytest.raises(ZsadError, match=rf"(?s){name} is not that of a run: .*--overwrite"):
         begin(out)
@@ -205,11 +212,19 @@ def test_what_is_left_of_a_removal_that_was_stopped_is_no_run(out):
 
 
 def test_other_versions_are_said(out, monkeypatch):
-    begin(out).close()
+    under_way(out)
     monkeypatch.setattr("zsad.training.run.environment", lambda device: {**HERE, "threads": 77})
     said = []
     begin(out, say=said.append).close()
     assert len(said) == 1 and "threads 77 in place of" in said[0]
+
+
+def test_a_run_without_a_state_has_nothing_to_lose_and_is_begun_again(out):
+    begin(out).close()
+    begin(out, {**CONFIG, "epochs": 5}, images=samples(out.parent, 2)).close()
+    under_way(out, config={**CONFIG, "epochs": 5}, images=samples(out.parent, 2))
+    with pytest.raises(ZsadError, match="another config"):
+        begin(out, images=samples(out.parent, 2))
 
 
 # one process at a time
@@ -245,7 +260,7 @@ def test_folder_is_held_by_a_living_process_and_free_after_its_kill(out):
 
 
 def test_refused_run_lets_go_of_the_folder(out):
-    begin(out).close()
+    under_way(out)
     with pytest.raises(ZsadError) as refused:
         begin(out, {**CONFIG, "epochs": 5})
     begin(out).close()
@@ -521,7 +536,7 @@ def test_a_damaged_log_does_not_stop_a_training(tmp_path, text):
 @pytest.mark.parametrize("name", ["run.json", "environment.json"])
 @pytest.mark.parametrize("text", ["[]", "{}", "null", "3", "[1]", "not JSON"])
 def test_a_damaged_note_is_named_with_the_ways_out(tmp_path, name, text):
-    begin(tmp_path / "own.run").close()
+    under_way(tmp_path / "own.run")
     (tmp_path / "own.run" / name).write_text(text)
     with pytest.raises(ZsadError, match=rf"{name} is not that of a run.*--overwrite"):
         begin(tmp_path / "own.run")

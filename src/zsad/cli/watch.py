@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 from zsad.cli.data import counts_table
 from zsad.cli.screen import columns, err, out, plain
@@ -19,13 +22,16 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """One bar: first of the images that are encoded, then of the steps, with what there is to know about the last."""
+    """One bar, first of the images that are encoded, then of the steps, and the loss below it.
 
-    def __init__(self) -> None:
+    Where nobody looks, a line for every epoch.
+    """
+
+    def __init__(self, console: Console = err) -> None:
         self.steps = 0  # of the whole training
-        numbers = TextColumn("{task.fields[numbers]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
-        parts = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), numbers)
-        self._progress = Progress(*parts, console=err, transient=True, expand=True)
+        self.done = 0  # since this start
+        self._last: Step | None = None
+        self._progress = _Bar(console=console, transient=True, expand=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("preparing", total=None, numbers="")
 
     def __enter__(self) -> Watch:
@@ -34,23 +40,57 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        self._epoch_ended()
 
     def encoding(self, done: int, total: int) -> None:
         """An image was encoded."""
-        self._show("encoding", done, total, "")
+        self._progress.update(self._task, description="encoding", completed=done, total=total)
 
     def step(self, step: Step) -> None:
         """A step was taken; the first one tells whether the training went on."""
-        if not self.steps and step.number > 1:
-            err.print(f"[dim]going on after step {step.number - 1} of {step.total}[/]")
-        self.steps = step.total
-        left = timedelta(seconds=round(step.seconds_left))
-        terms = " + ".join(f"{name} {value:.3f}" for name, value in step.terms.items())
-        numbers = f"{left} left  {step.images_per_second:.1f} images/s  rate {step.rate:.2g}  loss {step.loss:.3f}"
-        self._show(f"epoch {step.epoch}", step.number, step.total, f"{numbers} = {terms}")
+        if not self.done and step.number > 1:
+            self._progress.console.print(f"[dim]going on after step {step.number - 1} of {step.total}[/]")
+        if self._last and (self._last.stage, self._last.epoch) != (step.stage, step.epoch):
+            self._epoch_ended()
+        self.steps, self.done, self._last = step.total, self.done + 1, step
+        self._progress.below = _loss(step)
+        self._progress.update(
+            self._task,
+            description=f"epoch {step.epoch}",
+            completed=step.number,
+            total=step.total,
+            numbers=_pace(step),
+        )
 
-    def _show(self, what: str, done: int, total: int, numbers: str) -> None:
-        self._progress.update(self._task, description=what, completed=done, total=total, numbers=plain(numbers))
+    def _epoch_ended(self) -> None:
+        if self._last and self._progress.disable:
+            step, said = self._last, f"{_pace(self._last)}  {plain(_loss(self._last))}"
+            self._progress.console.print(f"epoch {step.epoch}, step {step.number} of {step.total}  {said}")
+
+
+class _Bar(Progress):
+    """A bar with its numbers, and a line below it."""
+
+    below = ""
+
+    def get_default_columns(self) -> tuple[ProgressColumn, ...]:  # type: ignore[override]
+        """See rich.progress.Progress."""
+        numbers = TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True))
+        return SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), numbers
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """See rich.progress.Progress."""
+        yield from super().get_renderables()
+        yield Text(self.below, no_wrap=True, overflow="ellipsis")
+
+
+def _pace(step: Step) -> str:
+    left = timedelta(seconds=round(step.seconds_left))
+    return f"{left} left  {step.images_per_second:.1f} images/s  rate {step.rate:.2g}"
+
+
+def _loss(step: Step) -> str:
+    return f"loss {step.loss:.3f} = {' + '.join(f'{name} {value:.3f}' for name, value in step.terms.items())}"
 
 
 def tell_plan(given: TrainConfig, config: TrainConfig, samples: list[Sample], found: Estimate) -> None:
@@ -59,7 +99,6 @@ def tell_plan(given: TrainConfig, config: TrainConfig, samples: list[Sample], fo
     out.print(counts_table(samples))
     for line in found.lines():
         out.print(plain(line), soft_wrap=True)
-    out.print("nothing was written; without --dry-run it is trained")
 
 
 def config_table(given: TrainConfig, config: TrainConfig) -> Table:

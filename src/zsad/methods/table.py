@@ -83,7 +83,7 @@ def make_config(kind: type[Method], values: dict[str, Any]) -> Any:
     for key, value in chosen.items():
         default = getattr(defaults, key)
         if not _alike(value, default):
-            raise ZsadError(f"{kind.name}: {key}={value!r}; expected something like {key}={default!r}")
+            raise ZsadError(f"{kind.name}: {key}={value!r}; expected something like {key}={shown(default)}")
     return kind.config_class(**chosen)
 
 

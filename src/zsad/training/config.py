@@ -21,6 +21,7 @@ from zsad.training.protocols import protocol
 from zsad.training.source import MODES, Cache
 
 FINALS = ("last", "best")
+SIDE = 16_384  # pixels; more is taken for a slip of the hand
 LISTING = "docs/training.md"
 
 _NESTED = ("switches", "reading")
@@ -82,6 +83,8 @@ class TrainConfig(Plan):
             value = getattr(self, key)
             if value is not None and not least <= value < inf:
                 raise ZsadError(f"{key}: expected {least} or more, got {value}")
+        if self.size is not None and self.size > SIDE:
+            raise ZsadError(f"size: expected {SIDE} at most, got {self.size}")
         _ = self.method_config  # raises for a switch that the method does not have
 
     @property
@@ -205,8 +208,10 @@ def _typed(values: Mapping[str, Any], method: str | None) -> dict[str, Any]:
     if "switches" in values:
         name = method or found.get("method", TrainConfig.method)
         switches = _mapping("switches", values["switches"])
-        found["switches"] = {key: tuple(v) if isinstance(v, list) else v for key, v in switches.items()}
-        make_config(method_class(name), switches)
+        usual = dataclasses.asdict(method_class(name).config_class())
+        lists = {key for key, value in usual.items() if isinstance(value, tuple)}
+        found["switches"] = {key: _listed(v) if key in lists else v for key, v in switches.items()}
+        make_config(method_class(name), found["switches"])
     if "reading" in values:
         found["reading"] = _reading(_mapping("reading", values["reading"]))
     return found
@@ -233,8 +238,7 @@ def _fitting(key: str, value: Any, example: Any, optional: bool = False) -> Any:
     if value is None and optional:
         return None
     if isinstance(example, tuple):
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_fitting(key, item, example[0]) for item in items)
+        return tuple(_fitting(key, item, example[0]) for item in _listed(value))
     if isinstance(example, int | float) and isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(example, float):
             return float(value)
@@ -243,6 +247,11 @@ def _fitting(key: str, value: Any, example: Any, optional: bool = False) -> Any:
     elif type(value) is type(example):
         return value
     raise ZsadError(f"{key}: expected {_KINDS[type(example)]} such as {shown(example)}, got {value!r}")
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    """A list as it is kept; a single value may stand for one, and nothing for an empty one."""
+    return tuple(value) if isinstance(value, list | tuple) else () if value is None else (value,)
 
 
 def _examples(keys: Iterable[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def refuse_seen(
     targets: Iterable[Sample | Path],
     progress: Progress | None = None,
     workers: int = 0,
-) -> None:
+) -> int:
     """Complain about images that are trained on and tested.
 
     Only files of equal size are read. A sample that is part of a file stands for the file.
@@ -33,6 +33,9 @@ def refuse_seen(
         targets: What is tested: samples, image files, and manifests and folders, whose samples of all splits count.
         progress: Called after every file that was read.
         workers: Processes that read.
+
+    Returns:
+        How many images are tested.
 
     Raises:
         ZsadError: Naming the first pairs of files with the same bytes, and what to do; or a file that cannot be read.
@@ -48,6 +51,7 @@ def refuse_seen(
             + "\n  No tested image may be trained on. Train on another set, test on another, or leave these out: "
             "`zsad data index FOLDER --out set.csv` writes a list that can be edited and trained on"
         )
+    return len({*tested})
 
 
 def _images(target: Sample | Path) -> list[Path]:

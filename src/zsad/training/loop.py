@@ -29,6 +29,8 @@ from zsad.types import Sample
 class Keeper(Protocol):
     """What keeps a training, so that it can go on after it was stopped."""
 
+    stopping: bool  # whether nothing may come after the next save
+
     def load(self) -> dict[str, Any] | None:
         """What the last save was given; None at the beginning."""
         ...
@@ -238,7 +240,11 @@ class _Training:
         after = _At(at.stage, at.epoch, at.step + 1, at.number + 1, sums)
         self.told.step(self._report(running, after, terms, count))
         keeper = self.told.keeper
-        return self._saved(after, optimizer) if keeper and keeper.due() else after
+        if keeper and keeper.due():
+            self._saved(after, optimizer)
+            if keeper.stopping:
+                raise KeyboardInterrupt
+        return after
 
     def _report(self, running: _Running, at: _At, terms: Mapping[str, float], count: int) -> Step:
         total = sum(course.steps for course in self.courses)

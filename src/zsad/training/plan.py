@@ -33,6 +33,8 @@ class Plan:
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
                 raise ZsadError(f"training needs {name} above 0, got {value}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ZsadError(f"a seed has 64 bits; got {self.seed}")
         if self.accumulate < 1 or not 0 <= self.clip < inf:
             raise ZsadError(f"accumulate is 1 or more, clip 0 or more; got {self.accumulate} and {self.clip}")
         if self.mosaic is not None and not 0 <= self.mosaic <= 1:

@@ -34,6 +34,18 @@ _OWN = (  # all that is removed where a run is to begin anew
 _PATIENCE = 1.0  # seconds that a killed process may take to be gone
 
 
+def outlook(folder: Path, config: Mapping[str, Any], samples: Sequence[Sample], keys: Sequence[str]) -> str:
+    """What :meth:`Run.begin` would do in a folder, in words; nothing is written or held."""
+    run = Run(folder, 0.0, 0, "last", False, None)
+    try:
+        if not run.there:
+            return f"{folder} would be begun"
+        run.must_fit(config, samples, keys)
+    except ZsadError as error:
+        return str(error)
+    return f"{folder} is finished" if run.finished else f"{folder} would go on from its last state"
+
+
 class Run:
     """The folder of a run, as the training loop uses it (`Keeper` in loop.py). Every file in it appears whole or not
     at all, but for the last lines of log.csv and TensorBoard's files.
@@ -56,6 +68,8 @@ class Run:
         self._lock: FileLock | None = None
         self._log: Log | None = None
         self._board: Board | None = None
+        self.stopping = False  # set to have a state saved after the step under way, and no step after it
+        self.steps = 0  # that are done in the last state
         self._before = 0.0  # seconds of earlier starts
         self._started = self._saved = time.monotonic()
 
@@ -104,6 +118,16 @@ class Run:
         return run
 
     @property
+    def there(self) -> bool:
+        """Whether there is anything to go on from, or that would be lost."""
+        return self._note_file.exists() and (self.finished or self._states.there)
+
+    def must_fit(self, config: Mapping[str, Any], samples: Sequence[Sample], keys: Sequence[str]) -> None:
+        """Complain unless the run that is there has the same config and data."""
+        must_be_same_config(self.folder, self._read("config.yaml", yaml_file.read), json.loads(json.dumps(config)))
+        must_be_same_data(self.folder / "data.jsonl", self._note()["data_sha256"], self._rows(samples, keys))
+
+    @property
     def finished(self) -> bool:
         """Whether all was done, and the result written."""
         return bool(self._note()["finished"])
@@ -116,7 +140,7 @@ class Run:
     def load(self) -> dict[str, Any] | None:
         """What the last save that can be read was given; None at the beginning. What was written later is cut off."""
         record = self._states.newest(self._say)
-        steps = record["state"]["number"] if record else 0
+        steps = self.steps = record["state"]["number"] if record else 0
         if record:
             self._before, self._bests, self._epochs.losses = record["seconds"], record["bests"], record["losses"]
         self._started = self._saved = time.monotonic()
@@ -128,8 +152,8 @@ class Run:
         return record["state"] if record else None
 
     def due(self) -> bool:
-        """Whether the last state is old enough for another."""
-        return time.monotonic() - self._saved >= self._save_every
+        """Whether the last state is old enough for another, or nothing may come after it."""
+        return self.stopping or time.monotonic() - self._saved >= self._save_every
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep a state and the log up to it, then remove what is older than need be.
@@ -148,6 +172,7 @@ class Run:
         self._bests = {number: bests[number] for number in self._states.kept(steps) if number in bests}
         record = {"state": state, "seconds": self._seconds(), "bests": self._bests, "losses": self._epochs.losses}
         self._states.write(steps, record)
+        self.steps = steps
         self._epochs.prune(set(self._bests.values()))
 
     def log(self, step: Step) -> None:
@@ -199,19 +224,20 @@ class Run:
         overwrite: bool,
         device: str | torch.device,
     ) -> None:
-        rows = [manifest_row(s, self.folder) | {"contents": key} for s, key in zip(samples, keys, strict=True)]
-        values, here = json.loads(json.dumps(config)), environment(device)
-        data = self.folder / "data.jsonl"
-        if self._note_file.exists() and not overwrite:
-            must_be_same_config(self.folder, self._read("config.yaml", yaml_file.read), values)
-            must_be_same_data(data, self._note()["data_sha256"], rows)
+        here, data = environment(device), self.folder / "data.jsonl"
+        if self.there and not overwrite:
+            self.must_fit(config, samples, keys)
             self._go_on(here)
             return
         self._remove()
+        rows = self._rows(samples, keys)
         formats.write(rows, data)
-        self._write("config.yaml", yaml_file.written(values))
+        self._write("config.yaml", yaml_file.written(json.loads(json.dumps(config))))
         self._write("environment.json", json.dumps([here], indent=2) + "\n")
         self._write_note({"begun": now(), "images": len(rows), "data_sha256": sha256([data]), "finished": None})
+
+    def _rows(self, samples: Sequence[Sample], keys: Sequence[str]) -> list[dict[str, Any]]:
+        return [manifest_row(s, self.folder) | {"contents": key} for s, key in zip(samples, keys, strict=True)]
 
     def _go_on(self, here: dict[str, Any]) -> None:
         """Note with what an earlier run goes on."""

@@ -268,9 +268,10 @@ def _must_have_room(opening: Opening) -> None:
     """Raise a ZsadError unless what is missing can be written."""
     if (needed := opening.one * len(opening.missing)) > opening.room:
         raise ZsadError(
-            f"{_gigabytes(needed)} of features do not fit into the cache, which has room for "
-            f"{_gigabytes(opening.room)}; zsad cache list shows what is there, zsad cache clear removes it; or use "
-            "--cache none, --set cache_dtype=float16, or a larger --set cache_limit"
+            f"{_gigabytes(needed)} of features do not fit into the cache, where there is room for "
+            f"{_gigabytes(opening.room)} on the disk and within its limit of {_gigabytes(opening.cache.limit)}; "
+            "zsad cache list shows what is there, zsad cache clear removes it; or use --cache none, "
+            "--set cache_dtype=float16, another --set cache_folder or a larger --set cache_limit"
         )
 
 

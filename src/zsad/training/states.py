@@ -32,6 +32,11 @@ class States:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self._keep = folder, keep
 
+    @property
+    def there(self) -> bool:
+        """Whether there is any, sound or not."""
+        return bool(self._numbers())
+
     def kept(self, steps: int) -> list[int]:
         """Which are there once that of `steps` is written: it, and those before it that stay."""
         return sorted({steps, *(number for number in self._numbers() if number < steps)})[-self._keep :]
