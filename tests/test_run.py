@@ -297,7 +297,7 @@ def test_killed_amid_saving_loads_a_state_that_was_saved_and_the_log_up_to_it(ou
         with begin(out, say=remarks.append) as run:
             loaded = run.load()
             number = loaded["number"]
-            assert number > last + 2 and not remarks
+            assert number > last + 2 and not any("damaged" in remark for remark in remarks)
             assert torch.equal(loaded["method"]["value"], torch.full((1000,), float(number)))
             assert [int(row["step"]) for row in rows(out)] == list(range(1, number + 1))
         last = number
