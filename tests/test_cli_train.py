@@ -205,7 +205,7 @@ def test_the_loss_is_seen_on_a_narrow_terminal() -> None:
 
 def test_where_nobody_looks_every_epoch_is_a_line() -> None:
     shown = io.StringIO()
-    with Watch(Console(file=shown, width=200)) as watch:
+    with Watch(Console(file=shown, width=40)) as watch:
         for number in range(1, 7):
             watch.step(Step(number, 6, 1, (number + 1) // 2, {"dice": 1 / number}, 1e-3, 10.0, 6.0 - number))
     lines = shown.getvalue().splitlines()

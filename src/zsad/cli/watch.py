@@ -65,7 +65,8 @@ class Watch:
     def _epoch_ended(self) -> None:
         if self._last and self._progress.disable:
             step, said = self._last, f"{_pace(self._last)}  {plain(_loss(self._last))}"
-            self._progress.console.print(f"epoch {step.epoch}, step {step.number} of {step.total}  {said}")
+            line = f"epoch {step.epoch}, step {step.number} of {step.total}  {said}"
+            self._progress.console.print(line, soft_wrap=True)
 
 
 class _Bar(Progress):
