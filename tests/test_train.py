@@ -110,6 +110,25 @@ def test_bf16_trains_nearly_the_same_weights_and_keeps_them_in_float32(samples: 
     assert farthest(exact, state_after(samples)) == 0  # the first training's precision is not the next one's
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("precision", "most"), [("float32", 1e-4), ("bf16", 1e-3), ("fp16", 1e-3)])
+def test_a_gpu_trains_nearly_the_weights_of_the_cpu_however_features_are_kept(
+    samples: list[Sample], tmp_path: Path, precision: str, most: float
+) -> None:
+    exact = state_after(samples)
+    for mode in ("none", "memory", "disk", "disk"):
+        torch.manual_seed(0)
+        method = build("anomalyclip", weights.load("tiny"))
+        start = method.state_dict()
+        method = build("anomalyclip", weights.load("tiny", device="cuda"))
+        method.load_state_dict(start)
+        plan = Plan(epochs=1, batch_size=4, precision=precision)
+        train(method, samples, SIZE, plan, cache=Cache(mode, tmp_path))
+        trained = {key: value.cpu() for key, value in method.state_dict().items()}
+        assert {value.dtype for value in trained.values()} == {torch.float32}
+        assert apart(exact, trained) < most
+
+
 def test_fp16_needs_a_gpu(samples: list[Sample]) -> None:
     with pytest.raises(ZsadError, match="fp16 needs a GPU"):
         state_after(samples, precision="fp16")
