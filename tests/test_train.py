@@ -23,11 +23,11 @@ from zsad.evaluate import score_samples
 from zsad.methods.base import Method
 from zsad.methods.table import build
 from zsad.table import class_row, table, write_csv
-from zsad.training import Cache, Plan, Step, source, train
+from zsad.training import Cache, Plan, Step, opening, train
 from zsad.training.hardware import Hardware
 from zsad.training.images import Images
+from zsad.training.opening import open_source
 from zsad.training.plan import courses
-from zsad.training.source import open_source
 from zsad.types import Prediction, Sample
 
 SIZE = 64
@@ -391,7 +391,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_under_its_old_contents
         shutil.copy(sample.image, tmp_path / f"{i}.png")
         copies.append(dataclasses.replace(sample, image=tmp_path / f"{i}.png"))
     copied = partial(shutil.copy, samples[0].image, tmp_path / "3.png")  # after it was looked for, before it is read
-    monkeypatch.setattr(source, "_must_have_room", lambda opening: copied())
+    monkeypatch.setattr(opening, "_must_have_room", lambda found: copied())
     with pytest.raises(ZsadError, match=r"3\.png, or its mask, was changed while it was read"):
         train(untrained(), copies, SIZE, Plan(epochs=1), cache=Cache("disk", tmp_path / "cache"))
 

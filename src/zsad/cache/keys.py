@@ -24,7 +24,7 @@ from zsad.methods.base import Method, Stage
 from zsad.types import Sample
 
 #: what turns files into features and masks: folders and files of the package
-CODE = ("backbones", "methods", "data", "maps.py", "training/images.py", "training/source.py")
+CODE = ("backbones", "methods", "data", "maps.py", *(f"training/{name}.py" for name in ("images", "opening", "source")))
 
 
 def about(method: Method, stage: Stage, size: int, reading: Reading, dtype: str, precision: str) -> dict[str, Any]:

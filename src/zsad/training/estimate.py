@@ -17,8 +17,9 @@ from zsad.methods.recipe import make_optimizer
 from zsad.training.augment import drawn
 from zsad.training.hardware import Hardware
 from zsad.training.images import READ, Encoded, Images
+from zsad.training.opening import Opening, look, mode_of
 from zsad.training.plan import Course, Plan, courses
-from zsad.training.source import Cache, Opening, look, mode_of
+from zsad.training.source import Cache
 from zsad.training.step import take_step
 from zsad.training.thresholds import best_thresholds
 from zsad.types import Sample

@@ -19,8 +19,9 @@ from zsad.methods.recipe import make_optimizer, set_rates
 from zsad.training.augment import drawn
 from zsad.training.hardware import Hardware
 from zsad.training.images import READ, Encoded, Images, check
+from zsad.training.opening import open_source
 from zsad.training.plan import Course, Plan, Report, Step, courses
-from zsad.training.source import Cache, Progress, Source, open_source
+from zsad.training.source import Cache, Progress, Source
 from zsad.training.step import share_of, take_step
 from zsad.training.thresholds import best_thresholds
 from zsad.types import Sample
