@@ -228,3 +228,8 @@ def test_a_single_value_stands_for_a_list_and_nothing_for_an_empty_one(tmp_path:
 )
 def test_numbers_out_of_range_are_refused_in_words(word: str, said: str) -> None:
     assert said in refused(words=(word,))
+
+
+def test_text_with_line_breaks_of_any_kind_is_read_back(tmp_path: Path) -> None:
+    made = TrainConfig(data=("\x85", "a\u2028b", "c\nd", "e\tf", "\ufeff", "ä b"))
+    assert read_config(written(tmp_path, made.to_yaml())) == made

@@ -55,6 +55,12 @@ def _set_up() -> None:
         _Dumper.add_representer(
             sequence, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
         )
+    _Dumper.add_representer(  # quotes keep what else would be read as the end of a line
+        str,
+        lambda dumper, text: dumper.represent_scalar(
+            "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
+        ),
+    )
 
 
 _set_up()
