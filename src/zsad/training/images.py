@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from zsad.cache.shards import rounded
 from zsad.data.dataset import Batch, Notes, batches
 from zsad.data.inputs import mask_known
 from zsad.data.reading import Reading
@@ -74,14 +76,13 @@ class Images:
         rows = self._rows([sample for group in groups for sample in group])
         for group in filter(None, groups):
             images, masks = zip(*(next(rows) for _ in group), strict=True)
-            features = self._features(torch.stack(images)).each(self._rounded)
+            features = self._rounded(self._features(torch.stack(images)))
             labels = torch.tensor([sample.label for sample in group])
             yield Encoded(features, torch.stack(masks), labels, [sample.class_name for sample in group])
 
-    def _rounded(self, tensor: Tensor) -> Tensor:
-        if self.dtype == "float16" and tensor.numel() and tensor.abs().max() > torch.finfo(torch.float16).max:
-            raise ZsadError("features above 65504 do not fit into float16; keep them as float32: cache_dtype=float32")
-        return tensor.to(DTYPES[self.dtype]).float()
+    def _rounded(self, features: Features) -> Features:
+        kept: dict[str, Any] = rounded(features.tensors(), DTYPES[self.dtype])
+        return replace(features, **kept).each(Tensor.float)
 
     def _features(self, images: Tensor) -> Features:
         device, parts = self.method.backbone.logit_scale.device, torch.split(images, self.together)
